@@ -1,0 +1,30 @@
+//! All that one node knows of, and says to, the others: pure, without a clock or a socket.
+//!
+//! - [`Cluster`] composes the rest. Read its type documentation first: it says how to drive it.
+//! - `membership`: who is alive, by SWIM (Das, Gupta, Motivala 2002) as the crate foca speaks it.
+//! - `node`, `link`: the other nodes under small numbers, and what went over the link to each.
+//! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
+//!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
+//! - `barrier`: the first join of a topic waits until the peers know that it is wanted here.
+//! - [`PeerSet`], [`Forward`]: which peers a broadcast goes to.
+//! - [`wire`]: the bytes. Broadcasts are encoded here too, but pass by the core: a driver takes the
+//!   peers from a `Forward` it keeps from this core's events and sends at once.
+//!
+//! The core holds no shard of presence; it is lent them, see [`Shards`].
+
+mod barrier;
+mod cluster;
+mod config;
+mod error;
+mod feeds;
+mod forward;
+mod link;
+mod membership;
+mod node;
+pub mod wire;
+
+pub use cluster::{Cluster, Down, Event, Member, Shards, Stats};
+pub use config::{Config, Profile};
+pub use error::WireError;
+pub use forward::{Forward, PeerSet};
+pub use link::Lane;

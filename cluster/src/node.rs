@@ -1,0 +1,108 @@
+//! The other nodes, each under a small number.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use presence::{NodeIx, NodeName, Replica, Time};
+
+use crate::link::Link;
+
+/// Whether a member counts as alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Up,
+    /// Hidden since then.
+    Down(Time),
+}
+
+/// Another node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) replica: Replica,
+    /// Where it can be dialled, once known.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) region: String,
+    pub(crate) version: String,
+    pub(crate) state: State,
+    pub(crate) link: Option<Link>,
+    /// When it is taken for dead unless membership has confirmed it by then.
+    pub(crate) unconfirmed_at: Option<Time>,
+    /// It said goodbye: it is forgotten as soon as its link ends.
+    pub(crate) left: bool,
+    /// Whether its last digest was equal to ours.
+    pub(crate) agrees: Option<bool>,
+}
+
+impl Node {
+    pub(crate) fn new(replica: Replica) -> Self {
+        Self {
+            replica,
+            address: None,
+            region: String::new(),
+            version: String::new(),
+            state: State::Up,
+            link: None,
+            unconfirmed_at: None,
+            left: false,
+            agrees: None,
+        }
+    }
+}
+
+/// All nodes known but this one.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    by_ix: BTreeMap<NodeIx, Node>,
+    by_name: BTreeMap<NodeName, NodeIx>,
+}
+
+impl Nodes {
+    pub(crate) fn len(&self) -> usize {
+        self.by_ix.len()
+    }
+
+    pub(crate) fn find(&self, name: &NodeName) -> Option<NodeIx> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn get(&self, ix: NodeIx) -> Option<&Node> {
+        self.by_ix.get(&ix)
+    }
+
+    pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Node> {
+        self.by_ix.get_mut(&ix)
+    }
+
+    /// Adds a node under the lowest free number; 0 is this node itself.
+    pub(crate) fn add(&mut self, replica: Replica) -> Option<NodeIx> {
+        let free = (1..=u16::MAX).map(NodeIx).find(|ix| !self.by_ix.contains_key(ix))?;
+        self.by_name.insert(replica.name.clone(), free);
+        self.by_ix.insert(free, Node::new(replica));
+        Some(free)
+    }
+
+    pub(crate) fn remove(&mut self, ix: NodeIx) -> Option<Node> {
+        let node = self.by_ix.remove(&ix)?;
+        self.by_name.remove(&node.replica.name);
+        Some(node)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
+        self.by_ix.iter().map(|(ix, node)| (*ix, node))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeIx, &mut Node)> {
+        self.by_ix.iter_mut().map(|(ix, node)| (*ix, node))
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = (NodeIx, &Link)> {
+        self.iter().filter_map(|(ix, node)| Some((ix, node.link.as_ref()?)))
+    }
+
+    pub(crate) fn links_mut(&mut self) -> impl Iterator<Item = (NodeIx, &mut Link)> {
+        self.iter_mut().filter_map(|(ix, node)| Some((ix, node.link.as_mut()?)))
+    }
+
+    pub(crate) fn link_mut(&mut self, ix: NodeIx) -> Option<&mut Link> {
+        self.get_mut(ix)?.link.as_mut()
+    }
+}

@@ -1,0 +1,67 @@
+//! `GET /api/cluster`.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use cluster::Member;
+use serde_json::{Value, json};
+
+use crate::node::Shared;
+
+/// This node, and the cluster as it sees it.
+pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let members = shared.peers.members().await;
+    let own = json!({
+        "name": shared.name.as_str(),
+        "incarnation": shared.incarnation,
+        "address": shared.cluster.map(|address| shared.config.advertised(address)),
+        "state": "self",
+        "region": shared.config.node.region,
+        "version": env!("CARGO_PKG_VERSION"),
+        "linked": true,
+        "rtt_ms": null,
+        "queued_bytes": 0,
+        "presence_lag": 0,
+        "agreement": null,
+    });
+    let mut list = vec![own];
+    list.extend(members.iter().map(|member| describe(&shared, member)));
+    list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    Json(json!({
+        "node": {
+            "name": shared.name.as_str(),
+            "incarnation": shared.incarnation,
+            "region": shared.config.node.region,
+            "version": env!("CARGO_PKG_VERSION"),
+            "address": shared.cluster.map(|address| shared.config.advertised(address)),
+            "http": shared.http,
+            "cluster": shared.config.cluster.name,
+            "uptime_seconds": shared.started.elapsed().as_secs(),
+        },
+        "members": list,
+        "interest": { "topics_of_peers": shared.routes.topics() },
+    }))
+}
+
+fn describe(shared: &Shared, member: &Member) -> Value {
+    let link = shared.links.get(member.node);
+    let state = match (member.up, member.suspect) {
+        (true, false) => "up",
+        (true, true) => "suspect",
+        (false, _) => "down",
+    };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "name": member.replica.name.as_str(),
+        "incarnation": member.replica.incarnation,
+        "address": member.address,
+        "state": state,
+        "region": text(&member.region),
+        "version": text(&member.version),
+        "linked": member.linked,
+        "rtt_ms": link.as_ref().map(|link| link.rtt().as_secs_f64() * 1000.0),
+        "queued_bytes": link.as_ref().map_or(0, transport::Link::queued),
+        "presence_lag": member.lag,
+        "agreement": member.agrees,
+    })
+}

@@ -1,0 +1,140 @@
+//! Who may use the API.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use ring::hmac;
+
+use crate::{
+    api::{error::ApiError, query},
+    endpoint::{host_name, host_of_origin, is_loopback},
+    node::Shared,
+};
+
+/// The one path that takes its token from the query too, as `EventSource` cannot send a header.
+const SUBSCRIBE: &str = "/subscribe";
+
+/// The bearer token that the API asks for; compared in constant time.
+#[derive(Debug)]
+pub(crate) struct ApiToken {
+    key: hmac::Key,
+    tag: hmac::Tag,
+}
+
+impl ApiToken {
+    pub(crate) fn new(token: &str) -> Self {
+        let bytes: [u8; 32] = rand::random();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        let tag = hmac::sign(&key, token.as_bytes());
+        Self { key, tag }
+    }
+
+    fn is(&self, token: &str) -> bool {
+        hmac::verify(&self.key, token.as_bytes(), self.tag.as_ref()).is_ok()
+    }
+}
+
+/// Lets a request pass, or answers it.
+pub(super) async fn check(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = match &shared.api_token {
+        Some(token) => check_token(token, &request),
+        None => check_local(peer, request.headers()),
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn check_token(expected: &ApiToken, request: &Request) -> Result<(), ApiError> {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|h| h.to_str().ok());
+    let bearer = header.and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    let in_query = || {
+        let query = request.uri().query().filter(|_| request.uri().path() == SUBSCRIBE)?;
+        query::pairs(query).find(|(name, _)| name == "token").map(|(_, token)| token)
+    };
+    match bearer.or_else(in_query) {
+        Some(token) if expected.is(&token) => Ok(()),
+        Some(_) => Err(unauthorized("the token is not the one of auth.api_token_file")),
+        None => Err(unauthorized("the API asks for `Authorization: Bearer TOKEN`")),
+    }
+}
+
+fn unauthorized(why: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why)
+}
+
+/// Without a token only this machine may use the API, and no web page on behalf of its reader: a page
+/// of another origin, a name that resolves to loopback, or a proxy on this machine.
+fn check_local(peer: SocketAddr, headers: &HeaderMap) -> Result<(), ApiError> {
+    const FORWARDED: [&str; 6] =
+        ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let refuse = |why: &str| {
+        let why = format!("{why}: set auth.api_token_file to use the API from elsewhere");
+        Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why))
+    };
+    let host = text(header::HOST).map(host_name).unwrap_or_default();
+    if !peer.ip().is_loopback() {
+        return refuse("without a token the API answers on loopback only");
+    }
+    if !is_loopback(host) {
+        return refuse("without a token the Host must be loopback");
+    }
+    if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+        return refuse("without a token the API takes no forwarded requests");
+    }
+    match text(header::ORIGIN) {
+        None => Ok(()),
+        Some(origin) if host_of_origin(origin).is_some_and(|o| o.eq_ignore_ascii_case(host)) => {
+            Ok(())
+        }
+        Some(_) => refuse("without a token pages of other origins may not use the API"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn local(headers: &[(&'static str, &'static str)]) -> bool {
+        let pairs = headers.iter().map(|(name, value)| {
+            (header::HeaderName::from_static(name), HeaderValue::from_static(value))
+        });
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        check_local(peer, &pairs.collect()).is_ok()
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_itself_may_use_the_api() {
+        assert!(local(&[("host", "127.0.0.1:4000")]));
+        assert!(local(&[("host", "localhost:4000"), ("origin", "http://localhost:4000")]));
+        assert!(!local(&[("host", "rebound.example:4000")]));
+        assert!(!local(&[("host", "localhost:4000"), ("origin", "http://evil.example")]));
+        assert!(!local(&[("host", "localhost:4000"), ("x-forwarded-for", "1.2.3.4")]));
+        let stranger = SocketAddr::from(([10, 0, 0, 1], 1));
+        assert!(check_local(stranger, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn only_the_very_token_passes() {
+        let token = ApiToken::new("correct horse battery");
+        assert!(token.is("correct horse battery"));
+        assert!(!token.is("correct horse") && !token.is(""));
+    }
+}

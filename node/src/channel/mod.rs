@@ -1,0 +1,10 @@
+//! What happens on topics.
+//!
+//! - `router`: which channel serves a topic.
+//! - `relay`: the built-in channel, set by configuration alone. It decides; the socket's driver acts.
+
+mod relay;
+mod router;
+
+pub(crate) use relay::{PresenceRequest, Refusal, Relay, is_reserved, socket_id};
+pub(crate) use router::Router;

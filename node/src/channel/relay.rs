@@ -1,0 +1,207 @@
+//! The built-in channel: passes messages on, as its configuration says. Decisions only.
+
+use presence::Topic;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    config::{ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
+    socket::reserved_event,
+};
+
+/// Bytes of the largest meta that a client may be listed with.
+const META_LEN_MAX: usize = 4 * 1024;
+
+/// Bytes of the longest event name.
+const EVENT_LEN_MAX: usize = 255;
+
+/// Start of the topics that name sockets; see [`socket_id`].
+const SOCKET_TOPICS: &str = "users_socket:";
+
+/// The topic that all sockets of a user are closed by.
+pub(crate) fn socket_id(key: &str) -> String {
+    format!("{SOCKET_TOPICS}{key}")
+}
+
+/// Why a relay does not do what a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not allowed to this client, or to any.
+    Unauthorized,
+    /// The meta is too large.
+    PayloadTooLarge,
+    /// The event belongs to the protocol.
+    ReservedEvent,
+    /// The event's name is empty or too long.
+    InvalidEvent,
+    /// The presence request is none.
+    InvalidPresence,
+    /// The node lists as many clients as it may.
+    TooMany,
+}
+
+impl Refusal {
+    /// The response to the client.
+    pub(crate) const fn response(self) -> &'static [u8] {
+        match self {
+            Self::Unauthorized => br#"{"reason":"unauthorized"}"#,
+            Self::PayloadTooLarge => br#"{"reason":"payload too large"}"#,
+            Self::ReservedEvent => br#"{"reason":"reserved event"}"#,
+            Self::InvalidEvent => br#"{"reason":"invalid event"}"#,
+            Self::InvalidPresence => br#"{"reason":"invalid presence"}"#,
+            Self::TooMany => br#"{"reason":"too many requests"}"#,
+        }
+    }
+}
+
+/// What a client asks of its presence, where it is tracked by hand.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PresenceRequest {
+    /// List it with this meta, or replace the meta it is listed with.
+    Track(Vec<u8>),
+    /// List it no more.
+    Untrack,
+}
+
+/// One rule of the configuration at work.
+#[derive(Debug)]
+pub(crate) struct Relay(ChannelRule);
+
+impl Relay {
+    pub(crate) fn new(rule: ChannelRule) -> Self {
+        Self(rule)
+    }
+
+    pub(crate) fn serves(&self, topic: &Topic) -> bool {
+        self.0.topic.matches(topic.as_str())
+    }
+
+    /// Whether a client may join the topic.
+    pub(crate) fn join(&self, topic: &Topic) -> Result<(), Refusal> {
+        let JoinRule::Anyone = self.0.join;
+        if is_reserved(topic) { Err(Refusal::Unauthorized) } else { Ok(()) }
+    }
+
+    /// Whether a client may publish the event.
+    pub(crate) fn publish(&self, event: &str) -> Result<(), Refusal> {
+        if event.is_empty() || event.len() > EVENT_LEN_MAX {
+            return Err(Refusal::InvalidEvent);
+        }
+        if reserved_event(event) {
+            return Err(Refusal::ReservedEvent);
+        }
+        match self.0.publish {
+            PublishRule::Anyone => Ok(()),
+            PublishRule::Nobody => Err(Refusal::Unauthorized),
+        }
+    }
+
+    /// Whether the sender of a broadcast hears it too.
+    pub(crate) fn delivers_to_sender(&self) -> bool {
+        self.0.deliver == Deliver::All
+    }
+
+    /// Whether pushes are answered.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.0.ack
+    }
+
+    pub(crate) fn presence(&self) -> PresenceMode {
+        self.0.presence
+    }
+
+    /// What a client is listed with when it joins: the `meta` of its join payload.
+    pub(crate) fn join_meta(payload: &[u8], online_at: u64) -> Result<Vec<u8>, Refusal> {
+        #[derive(Deserialize)]
+        struct Payload<'a> {
+            #[serde(borrow)]
+            meta: Option<&'a RawValue>,
+        }
+        // A payload with two metas is no reason to refuse the join.
+        let meta = serde_json::from_slice::<Payload<'_>>(payload).ok().and_then(|p| p.meta);
+        meta_with_time(meta, online_at)
+    }
+
+    /// Reads a `presence` event.
+    pub(crate) fn presence_request(
+        payload: &[u8],
+        online_at: u64,
+    ) -> Result<PresenceRequest, Refusal> {
+        #[derive(Deserialize)]
+        struct Payload<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: std::borrow::Cow<'a, str>,
+            #[serde(borrow)]
+            meta: Option<&'a RawValue>,
+        }
+        let payload: Payload<'_> =
+            serde_json::from_slice(payload).map_err(|_| Refusal::InvalidPresence)?;
+        match &*payload.kind {
+            "track" => meta_with_time(payload.meta, online_at).map(PresenceRequest::Track),
+            "untrack" => Ok(PresenceRequest::Untrack),
+            _ => Err(Refusal::InvalidPresence),
+        }
+    }
+}
+
+/// Topics of sockets, and the node's own.
+pub(crate) fn is_reserved(topic: &Topic) -> bool {
+    topic.as_str().starts_with('$') || topic.as_str().starts_with(SOCKET_TOPICS)
+}
+
+fn meta_with_time(meta: Option<&RawValue>, online_at: u64) -> Result<Vec<u8>, Refusal> {
+    let meta = meta.map_or("{}", RawValue::get);
+    if meta.len() > META_LEN_MAX {
+        return Err(Refusal::PayloadTooLarge);
+    }
+    let body = if meta.starts_with('{') { meta } else { "{}" };
+    let body = body.strip_suffix('}').unwrap_or("{").trim_ascii_end();
+    let comma = if body.ends_with('{') { "" } else { "," };
+    Ok(format!("{body}{comma}\"online_at\":{online_at}}}").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_joiners_meta_gets_the_time_of_joining() {
+        let meta = |payload: &str| {
+            let meta = Relay::join_meta(payload.as_bytes(), 7).expect("a meta");
+            String::from_utf8(meta).expect("UTF-8")
+        };
+        assert_eq!(meta(r#"{"meta":{"name":"N"}}"#), r#"{"name":"N","online_at":7}"#);
+        assert_eq!(meta(r#"{"meta":{ }}"#), r#"{"online_at":7}"#);
+        assert_eq!(meta(r#"{"meta":[1]}"#), r#"{"online_at":7}"#);
+        assert_eq!(meta("{}"), r#"{"online_at":7}"#);
+    }
+
+    #[test]
+    fn a_meta_over_the_limit_is_refused() {
+        let long = format!(r#"{{"meta":{{"x":"{}"}}}}"#, "y".repeat(META_LEN_MAX));
+        assert_eq!(Relay::join_meta(long.as_bytes(), 7), Err(Refusal::PayloadTooLarge));
+    }
+
+    #[test]
+    fn presence_can_be_tracked_and_untracked_by_hand() {
+        let request = |payload: &str| Relay::presence_request(payload.as_bytes(), 7);
+        let tracked = PresenceRequest::Track(br#"{"a":1,"online_at":7}"#.to_vec());
+        assert_eq!(request(r#"{"type":"track","meta":{"a":1}}"#), Ok(tracked));
+        assert_eq!(request(r#"{"type":"untrack"}"#), Ok(PresenceRequest::Untrack));
+        assert_eq!(request(r#"{"type":"dance"}"#), Err(Refusal::InvalidPresence));
+        assert_eq!(request("7"), Err(Refusal::InvalidPresence));
+    }
+
+    #[test]
+    fn clients_neither_forge_presence_nor_join_the_nodes_own_topics() {
+        let relay = Relay::new(ChannelRule::default());
+        assert_eq!(relay.publish("presence_diff"), Err(Refusal::ReservedEvent));
+        assert_eq!(relay.publish("disconnect"), Err(Refusal::ReservedEvent));
+        assert_eq!(relay.publish(""), Err(Refusal::InvalidEvent));
+        assert_eq!(relay.publish("new_message"), Ok(()));
+        for topic in ["$node", "users_socket:7"] {
+            let topic = topic.parse().expect("a topic");
+            assert_eq!(relay.join(&topic), Err(Refusal::Unauthorized));
+        }
+    }
+}

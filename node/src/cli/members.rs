@@ -1,0 +1,121 @@
+//! `wingbeat members`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    ApiArgs, Failure, Terminal,
+    client::Client,
+    table::{Column, Table},
+    text::printable,
+};
+
+/// List the nodes of the cluster as one node sees them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Columns: LINK whether bytes flow to it now, RTT the round trip, QUEUED bytes that wait for it,
+LAG presence changes that it has not confirmed, AGREES whether both list the same presences.
+
+Examples:
+  wingbeat members
+  wingbeat members --url http://10.0.0.7:4000
+  wingbeat members --json | jq -r '.members[] | select(.state == \"up\") | .name'")]
+pub struct MembersArgs {
+    /// Print the node's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    node: Asked,
+    members: Vec<Member>,
+}
+
+/// The node that answers.
+#[derive(Deserialize)]
+struct Asked {
+    name: String,
+    uptime_seconds: f64,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    address: String,
+    state: String,
+    region: Option<String>,
+    version: Option<String>,
+    linked: bool,
+    rtt_ms: Option<f64>,
+    queued_bytes: u64,
+    presence_lag: u64,
+    agreement: Option<bool>,
+}
+
+impl MembersArgs {
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        terminal: &mut Terminal<'_>,
+    ) -> Result<(), Failure> {
+        let answer = client.get("/api/cluster").await?;
+        let Answer { node, members } = client.decode(&answer)?;
+        if self.json {
+            terminal.out.write_all(&answer)?;
+            writeln!(terminal.out)?;
+            return Ok(());
+        }
+        let up = Duration::try_from_secs_f64(node.uptime_seconds.trunc()).unwrap_or_default();
+        let up = humantime::format_duration(up);
+        writeln!(
+            terminal.out,
+            "as seen by {}, up {up}\n",
+            printable(&node.name)
+        )?;
+        let mut table = Table::new([
+            Column::Left("NAME"),
+            Column::Left("STATE"),
+            Column::Left("ADDRESS"),
+            Column::Left("REGION"),
+            Column::Left("VERSION"),
+            Column::Left("LINK"),
+            Column::Right("RTT"),
+            Column::Right("QUEUED"),
+            Column::Right("LAG"),
+            Column::Left("AGREES"),
+        ]);
+        for member in members {
+            table.row(member.cells());
+        }
+        Ok(table.write(terminal.out)?)
+    }
+}
+
+impl Member {
+    fn cells(self) -> [String; 10] {
+        let absent = || "-".to_owned();
+        let named = |text: Option<String>| text.filter(|t| !t.is_empty()).unwrap_or_else(absent);
+        let answer = |yes: Option<bool>| match yes {
+            Some(true) => "yes".to_owned(),
+            Some(false) => "no".to_owned(),
+            None => absent(),
+        };
+        let itself = self.state == "self";
+        [
+            self.name,
+            self.state,
+            self.address,
+            named(self.region),
+            named(self.version),
+            answer((!itself).then_some(self.linked)),
+            self.rtt_ms.map_or_else(absent, |ms| format!("{ms:.1} ms")),
+            self.queued_bytes.to_string(),
+            self.presence_lag.to_string(),
+            answer(self.agreement),
+        ]
+    }
+}

@@ -1,0 +1,181 @@
+//! `wingbeat serve` and `wingbeat dev`: nodes that run until somebody stops them.
+
+use std::{env, fmt::Write as _, net::{Ipv4Addr, SocketAddr}};
+
+use base64::Engine as _;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    cli::{DevArgs, Failure, Runners, ServeArgs, say},
+    config::{Config, Seed},
+    node::{Node, StartError},
+    telemetry::logs,
+};
+
+/// What the command line calls to run nodes.
+pub fn runners() -> Runners {
+    Runners { dev, serve }
+}
+
+fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let config = args.load()?;
+    config.check()?;
+    logs::start(config.log);
+    runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let node = Node::start(config).await.map_err(failure)?;
+        say(&listening(&node))?;
+        run(vec![node], &mut signals).await
+    })
+}
+
+fn dev(args: DevArgs) -> Result<(), Failure> {
+    let mut config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
+    let secret: [u8; 32] = rand::random();
+    let secret = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
+    config.set_cluster_secret(&secret);
+    config.auth.anonymous.get_or_insert(true);
+    config.cluster.advertise = None;
+    logs::start(config.log);
+    runtime()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut nodes = Vec::new();
+        for number in 0..u16::from(args.nodes) {
+            match start_one(&config, number, args.port, &nodes).await {
+                Ok(node) => nodes.push(node),
+                Err(error) => {
+                    stop(nodes).await;
+                    return Err(error);
+                }
+            }
+        }
+        say(&welcome(&nodes))?;
+        run(nodes, &mut signals).await
+    })
+}
+
+/// Starts a node of `dev` that looks for those before it.
+async fn start_one(
+    config: &Config,
+    number: u16,
+    port: u16,
+    before: &[Node],
+) -> Result<Node, Failure> {
+    let mut config = config.clone();
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let name = format!("n{}", number + 1);
+    config.node.name = name.parse().ok();
+    let port = if port == 0 { Some(0) } else { port.checked_add(number) };
+    let Some(port) = port else {
+        return Err(Failure::Usage("--port: no ports are left above it".to_owned()));
+    };
+    config.http.listen = loopback(port);
+    config.cluster.listen = Some(loopback(0));
+    let seeds = before.iter().filter_map(Node::cluster_address);
+    config.cluster.join = seeds.map(Seed::Address).collect();
+    Node::start_with(config, true).await.map_err(failure)
+}
+
+/// Runs nodes until a signal asks them to stop, or one ends by itself. A second signal does not wait.
+async fn run(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), Failure> {
+    let ended = {
+        let endings = nodes.iter_mut().map(|node| Box::pin(node.ended()));
+        tokio::select! {
+            (end, ..) = futures_util::future::select_all(endings) => Some(end),
+            () = signals.next() => None,
+        }
+    };
+    tokio::select! {
+        () = stop(nodes) => {}
+        () = signals.next() => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+    }
+    match ended {
+        Some(end) => Err(Failure::Failed(end.to_string())),
+        None => Ok(()),
+    }
+}
+
+async fn stop(nodes: Vec<Node>) {
+    futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))
+}
+
+fn failure(error: StartError) -> Failure {
+    match error {
+        StartError::Config(error) => Failure::Config(error),
+        StartError::Secret(_) | StartError::Name(_) => Failure::Usage(error.to_string()),
+        StartError::Http { .. } | StartError::Cluster(_) => Failure::Failed(error.to_string()),
+    }
+}
+
+/// The lines that scripts read ports from.
+fn listening(node: &Node) -> String {
+    let mut lines = format!("listening http {}\n", node.http_address());
+    if let Some(address) = node.cluster_address() {
+        // Writing to a String cannot fail.
+        let written = writeln!(lines, "listening cluster {address}");
+        debug_assert!(written.is_ok(), "a String takes any text");
+    }
+    lines
+}
+
+/// What is where, and what to try next.
+fn welcome(nodes: &[Node]) -> String {
+    let mut text: String = nodes.iter().map(listening).collect();
+    text.push_str("\nWingbeat: a cluster of this machine's own, gone when you press Ctrl-C.\n\n");
+    for node in nodes {
+        let cluster = node.cluster_address().map_or_else(String::new, |a| a.to_string());
+        let http = node.http_address();
+        text.push_str(&format!("  {:<4} http://{http}/   cluster {cluster} (QUIC)\n", node.name()));
+    }
+    let first = nodes.first().map(Node::http_address);
+    let last = nodes.last().map(Node::http_address);
+    if let (Some(first), Some(last)) = (first, last) {
+        let url = |address: SocketAddr| {
+            let default = address.port() == 4000;
+            if default { String::new() } else { format!(" --url http://{address}") }
+        };
+        text.push_str(&format!(
+            "\nTry:\n  \
+             open http://{first}/ and http://{last}/ in two tabs, and chat between two nodes\n  \
+             wingbeat members{}\n  \
+             wingbeat who room:lobby --watch{}\n  \
+             wingbeat broadcast room:lobby message '{{\"name\":\"me\",\"text\":\"hello\"}}' --url http://{last}\n  \
+             clients connect to ws://{first}/socket/websocket (any Phoenix Channels client)\n",
+            url(first),
+            url(first),
+        ));
+    }
+    text
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where to look for the other nodes: listed addresses, and names that are resolved again and again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use presence::NodeName;
+use tracing::{debug, info, warn};
+use transport::Transport;
+
+use crate::config::Seed;
+
+/// Gap between two look-ups of a name.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Longest wait for a look-up.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Addresses that the configuration leads to, and what is known of them.
+#[derive(Debug, Default)]
+pub(crate) struct Seeds(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Each address, with the seed it came from.
+    addresses: BTreeMap<SocketAddr, String>,
+    own: BTreeSet<SocketAddr>,
+    /// Names that have not been resolved once.
+    unresolved: BTreeSet<String>,
+}
+
+impl Seeds {
+    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
+        self.known().addresses.contains_key(&address)
+    }
+
+    /// An address as the operator knows it.
+    pub(crate) fn describe(&self, address: SocketAddr) -> String {
+        match self.known().addresses.get(&address) {
+            Some(seed) if *seed == address.to_string() => format!("seed {seed}"),
+            Some(seed) => format!("seed {seed} ({address})"),
+            None => format!("peer {address}"),
+        }
+    }
+
+    /// This address has turned out to be this node's own.
+    pub(crate) fn is_self(&self, address: SocketAddr) {
+        self.known().own.insert(address);
+    }
+
+    /// There is nobody else to join: no seed, or all of them are this node.
+    pub(crate) fn only_self(&self) -> bool {
+        let known = self.known();
+        known.unresolved.is_empty() && known.addresses.keys().all(|a| known.own.contains(a))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps links to all that the seeds lead to, for as long as the node lives.
+pub(crate) async fn run(
+    node: NodeName,
+    seeds: Vec<Seed>,
+    known: Arc<Seeds>,
+    transport: Transport,
+) {
+    let mut names = Vec::new();
+    for seed in seeds {
+        match seed {
+            Seed::Address(address) => {
+                known.known().addresses.insert(address, address.to_string());
+                transport.keep(address);
+            }
+            Seed::Host { .. } | Seed::Dns { .. } => {
+                known.known().unresolved.insert(seed.to_string());
+                names.push((seed, BTreeSet::new()));
+            }
+        }
+    }
+    loop {
+        for (seed, addresses) in &mut names {
+            let found = resolve(&node, seed).await;
+            if found.is_empty() {
+                continue;
+            }
+            update(&node, seed, addresses, found, &known, &transport);
+        }
+        tokio::time::sleep(RESOLVE_INTERVAL).await;
+    }
+}
+
+/// Replaces the addresses of one name. Nodes that are members stay linked whatever their name says.
+fn update(
+    node: &NodeName,
+    seed: &Seed,
+    addresses: &mut BTreeSet<SocketAddr>,
+    found: BTreeSet<SocketAddr>,
+    known: &Seeds,
+    transport: &Transport,
+) {
+    for address in found.difference(addresses) {
+        info!(%node, %seed, %address, "seed resolved");
+        known.known().addresses.insert(*address, seed.to_string());
+        transport.keep(*address);
+    }
+    for address in addresses.difference(&found) {
+        debug!(%node, %seed, %address, "seed no longer resolves to it");
+        known.known().addresses.remove(address);
+        transport.forget(*address);
+    }
+    known.known().unresolved.remove(&seed.to_string());
+    *addresses = found;
+}
+
+async fn resolve(node: &NodeName, seed: &Seed) -> BTreeSet<SocketAddr> {
+    let (host, port) = match seed {
+        Seed::Address(address) => return BTreeSet::from([*address]),
+        Seed::Host { host, port } | Seed::Dns { host, port } => (host.clone(), *port),
+    };
+    let lookup = tokio::net::lookup_host((host, port));
+    match tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => {
+            warn!(%node, %seed, "cannot resolve seed {seed}: {error}; trying again every 5 s");
+            BTreeSet::new()
+        }
+        Err(_) => {
+            warn!(%node, %seed, "cannot resolve seed {seed}: no answer in 5 s; trying again");
+            BTreeSet::new()
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Accepts connections and serves HTTP on them, until it is told to stop.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tower_service::Service as _;
+use tracing::{debug, warn};
+
+/// A request's headers must have come by then.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after an accept that failed for want of something, such as descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Counts of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerStats {
+    /// Connections that are open.
+    pub(crate) open: AtomicUsize,
+    /// Connections accepted since the start.
+    pub(crate) accepted: AtomicU64,
+    /// Connections turned away as there were too many.
+    pub(crate) turned_away: AtomicU64,
+    /// Accepts that failed.
+    pub(crate) failed: AtomicU64,
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) node: presence::NodeName,
+    pub(crate) socket: TcpListener,
+    pub(crate) connections_max: usize,
+    pub(crate) stats: Arc<ListenerStats>,
+}
+
+impl Listener {
+    /// Serves until `stop` turns true, then lets requests under way end.
+    pub(crate) async fn run(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, peer)) => self.take(&mut connections, stream, peer, &router, &stop),
+                    Err(error) => self.accept_failed(&error).await,
+                },
+                Some(_) = connections.join_next() => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        drop(self.socket);
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn take(
+        &self,
+        connections: &mut JoinSet<()>,
+        stream: tokio::net::TcpStream,
+        peer: SocketAddr,
+        router: &Router,
+        stop: &watch::Receiver<bool>,
+    ) {
+        self.stats.accepted.fetch_add(1, Ordering::Relaxed);
+        let open = Open::new(&self.stats);
+        if self.stats.open.load(Ordering::Relaxed) > self.connections_max {
+            self.stats.turned_away.fetch_add(1, Ordering::Relaxed);
+            debug!(node = %self.node, %peer, "connection turned away: http.max_connections reached");
+            return;
+        }
+        // Small frames must not wait for acknowledgements of those before.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(node = %self.node, %peer, "cannot set TCP_NODELAY: {error}");
+        }
+        connections.spawn(serve(stream, peer, router.clone(), stop.clone(), open));
+    }
+
+    async fn accept_failed(&self, error: &io::Error) {
+        if self.stats.failed.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+            warn!(node = %self.node, "cannot accept a connection: {error} (is the limit of open files too low?)");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Counts a connection for as long as it lives, also after it has become a WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Open(#[expect(dead_code, reason = "dropped with its last clone")] Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted(Arc<ListenerStats>);
+
+impl Open {
+    fn new(stats: &Arc<ListenerStats>) -> Self {
+        stats.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Counted(Arc::clone(stats))))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+    open: Open,
+) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(open.clone());
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    // An error is the client's own: it went away, or what it sent was no HTTP and was answered 400.
+    tokio::select! {
+        ended = &mut connection => drop(ended),
+        _ = stop.wait_for(|stop| *stop) => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
+}

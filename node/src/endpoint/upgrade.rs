@@ -1,0 +1,158 @@
+//! Turns a request at `/socket/websocket` into a WebSocket, or refuses it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
+};
+use tracing::{debug, info};
+
+use crate::{
+    endpoint::{connection::Connection, listener::Open, websocket},
+    node::Shared,
+    socket::{Params, Version},
+};
+
+/// Bytes of the longest user id.
+const KEY_LEN_MAX: usize = 256;
+
+/// The subprotocol that the official client offers when it sends a token.
+const SUBPROTOCOL: &str = "phoenix";
+
+/// Who connects, as far as it says.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// What it is listed under.
+    pub(crate) key: String,
+    /// All sockets of a user have the same id; a client that does not say who it is has none.
+    pub(crate) socket_id: Option<String>,
+    pub(crate) version: Version,
+}
+
+/// Answers a request to connect.
+pub(crate) async fn websocket(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(open): Extension<Open>,
+    mut request: Request,
+) -> Response<Body> {
+    let accept = match (handshake(&request), connect(&shared, &request)) {
+        (Err(why), _) | (Ok(_), Err(ConnectError::BadRequest(why))) => {
+            return refuse(&shared, peer, StatusCode::BAD_REQUEST, why);
+        }
+        (Ok(_), Err(ConnectError::Forbidden(why))) => {
+            return refuse(&shared, peer, StatusCode::FORBIDDEN, why);
+        }
+        (Ok(accept), Ok(client)) => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
+            accept
+        }
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if offers_phoenix(request.headers()) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    response
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    upgrade: hyper::upgrade::OnUpgrade,
+    client: Client,
+    peer: SocketAddr,
+    open: Open,
+) {
+    match upgrade.await {
+        Ok(upgraded) => {
+            let connection = Connection::new(&shared, client);
+            websocket::run(upgraded, connection, &shared).await;
+        }
+        // The client went away between request and answer.
+        Err(error) => debug!(node = %shared.name, %peer, "no upgrade: {error}"),
+    }
+    drop(open);
+}
+
+fn refuse(shared: &Shared, peer: SocketAddr, status: StatusCode, why: &str) -> Response<Body> {
+    info!(node = %shared.name, %peer, status = status.as_u16(), "connect refused: {why}");
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+enum ConnectError {
+    BadRequest(&'static str),
+    Forbidden(&'static str),
+}
+
+/// Checks the WebSocket handshake (RFC 6455, section 4.2.1) and gives the key's answer.
+fn handshake(request: &Request) -> Result<HeaderValue, &'static str> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err("the method is not GET");
+    }
+    if !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err("no `Connection: upgrade`");
+    }
+    if !has_token(headers, header::UPGRADE, "websocket") {
+        return Err("no `Upgrade: websocket`");
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err("no `Sec-WebSocket-Version: 13`");
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("no `Sec-WebSocket-Key`")?;
+    let accept = websocket::accept_key(key.as_bytes());
+    HeaderValue::from_str(&accept).map_err(|_| "a bad `Sec-WebSocket-Key`")
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
+    let texts = values.iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+fn offers_phoenix(headers: &HeaderMap) -> bool {
+    has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+}
+
+/// Checks who connects, and from what page.
+fn connect(shared: &Shared, request: &Request) -> Result<Client, ConnectError> {
+    use ConnectError::{BadRequest, Forbidden};
+    let header = |name| request.headers().get(name).map(HeaderValue::to_str);
+    let origin = header(header::ORIGIN).transpose().map_err(|_| Forbidden("a bad Origin"))?;
+    let host = header(header::HOST).transpose().map_err(|_| BadRequest("a bad Host"))?;
+    if !shared.origins.allow(origin, host) {
+        return Err(Forbidden("pages of this origin may not connect: see http.origins"));
+    }
+    let params = Params::parse(request.uri().query().unwrap_or_default())
+        .map_err(|_| BadRequest("the query is not UTF-8, or nested too deep"))?;
+    let version = params.version().ok_or(Forbidden("vsn is none of 1.0.x and 2.0.x"))?;
+    if !shared.config.anonymous_allowed() {
+        return Err(Forbidden("auth.anonymous is false"));
+    }
+    let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
+    Ok(match user {
+        Some(id) => Client {
+            key: id.to_owned(),
+            socket_id: Some(crate::channel::socket_id(id)),
+            version,
+        },
+        None => Client { key: random_key(), socket_id: None, version },
+    })
+}
+
+/// 128 random bits.
+fn random_key() -> String {
+    use base64::Engine as _;
+    let bits: [u8; 16] = rand::random();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits)
+}

@@ -1,0 +1,39 @@
+//! A clustered pub/sub node that knows who is online.
+//!
+//! Clients speak the Phoenix Channels protocol over WebSocket; nodes find each other by SWIM and talk
+//! over QUIC; presence is a delta-state CRDT. [`Node::start`] runs one node:
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = wingbeat::Node::start(wingbeat::Config::default()).await?;
+//! println!("clients connect to {}", node.http_address());
+//! node.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! docs/ARCHITECTURE.md in the repository shows the way of a message, file by file.
+
+pub mod cli;
+pub mod config;
+pub mod pubsub;
+
+mod api;
+mod channel;
+mod commands;
+mod dashboard;
+mod discovery;
+mod endpoint;
+mod mailboxes;
+mod node;
+mod peers;
+mod publisher;
+mod socket;
+mod sockets;
+mod telemetry;
+mod tracker;
+mod wire_format;
+
+pub use commands::runners;
+pub use config::Config;
+pub use node::{Node, NodeEnd, StartError};

@@ -1,0 +1,437 @@
+//! Starts the parts in order, owns every task, and ends them. No logic.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use cluster::{Cluster, Profile, wire::WIRE_VERSIONS};
+use presence::{InvalidNodeName, NodeName, Replica};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use transport::{Events, Handlers, Identity, Secret, Transport};
+
+use crate::{
+    api::ApiToken,
+    channel::Router,
+    config::{Config, ConfigError, SecretError},
+    discovery::{self, Seeds},
+    endpoint::{Listener, ListenerStats, Origins},
+    mailboxes::Mailboxes,
+    peers::{self, Driver, DriverEnd, Peers, Seen, lanes},
+    publisher::{Links, Publisher},
+    pubsub::{CloseReason, Registry, Routes},
+    socket::Limits,
+    sockets::Sockets,
+    tracker::{Clock, Tracker},
+};
+
+/// How long sockets and requests may take to end when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is insecure or cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The node's name is none.
+    #[error(transparent)]
+    Name(#[from] InvalidNodeName),
+    /// The address for clients is taken or not this machine's.
+    #[error("cannot listen for HTTP on {address}: {source} ({})", advice(.source, "http.listen or --listen"))]
+    Http {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The cluster listener did not start.
+    #[error("cannot start the cluster listener: {0} (change cluster.listen or --cluster-listen, or end what uses the address)")]
+    Cluster(#[from] transport::BindError),
+}
+
+fn advice(error: &io::Error, key: &str) -> String {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        format!("another program, maybe another node, uses it: end that, or change {key}")
+    } else {
+        format!("change {key}")
+    }
+}
+
+/// Why a running node ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeEnd {
+    /// Another process runs under this node's name.
+    #[error("{0}")]
+    Replaced(String),
+    /// A task died that the node cannot do without.
+    #[error("task {0} of the node ended: this is a bug")]
+    Task(&'static str),
+}
+
+/// Counts of sockets since the start, or now.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    /// Sockets that are open.
+    pub(crate) sockets: AtomicUsize,
+    pub(crate) frames_in: AtomicU64,
+    pub(crate) joins: AtomicU64,
+    pub(crate) joins_refused: AtomicU64,
+    /// Sockets closed as their client did not read.
+    pub(crate) slow: AtomicU64,
+    /// Fresh presence states in place of diffs that did not fit.
+    pub(crate) resyncs: AtomicU64,
+}
+
+/// All that the parts of one node share. Two nodes of one process share nothing.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: NodeName,
+    pub(crate) config: Config,
+    pub(crate) incarnation: u64,
+    pub(crate) started: Instant,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) peers: Peers,
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    pub(crate) origins: Origins,
+    pub(crate) api_token: Option<ApiToken>,
+    pub(crate) listener: Arc<ListenerStats>,
+    pub(crate) stats: Stats,
+    /// The sockets' tasks.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) http: SocketAddr,
+    pub(crate) cluster: Option<SocketAddr>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// After this the node is ready even if it is alone.
+    pub(crate) lonely_at: Instant,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    tasks: JoinSet<NodeEnd>,
+    transport: Option<Transport>,
+    stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Starts a node. When it returns, the node listens; it may not have found its peers yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, false).await
+    }
+
+    /// As [`start`](Self::start); with `development` pages of any port of this machine may connect.
+    pub(crate) async fn start_with(
+        config: Config,
+        development: bool,
+    ) -> Result<Self, StartError> {
+        let warnings = config.check()?;
+        let address = config.http.listen;
+        let bound = TcpListener::bind(address).await;
+        let socket = bound.map_err(|source| StartError::Http { address, source })?;
+        let http = socket.local_addr().unwrap_or(address);
+        let name = config.node_name(http.port())?;
+        for warning in warnings {
+            warn!(node = %name, "{warning}");
+        }
+        let parts = Parts::new(&config, name, http);
+        let mut tasks = JoinSet::new();
+        let (peers, transport, cluster) = parts.join_cluster(&config, &mut tasks).await?;
+        let (stop, stopping) = watch::channel(false);
+        let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
+        let shared = Arc::new(parts.shared(config, peers, cluster, stopping.clone(), api_token, development));
+        let tracker = Arc::clone(&shared.tracker);
+        tasks.spawn(async move {
+            tracker.run().await;
+            NodeEnd::Task("tracker")
+        });
+        let listener = Listener {
+            node: shared.name.clone(),
+            socket,
+            connections_max: shared.config.http.max_connections,
+            stats: Arc::clone(&shared.listener),
+        };
+        let router = crate::api::router(Arc::clone(&shared));
+        tasks.spawn(async move {
+            listener.run(router, stopping).await;
+            NodeEnd::Task("listener")
+        });
+        Ok(Self { shared, tasks, transport, stop })
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.shared.name
+    }
+
+    /// Where clients connect.
+    pub fn http_address(&self) -> SocketAddr {
+        self.shared.http
+    }
+
+    /// Where peers connect; `None` for a node in no cluster.
+    pub fn cluster_address(&self) -> Option<SocketAddr> {
+        self.shared.cluster
+    }
+
+    /// How many peers it has a link with.
+    pub fn peers_linked(&self) -> usize {
+        self.shared.peers.linked()
+    }
+
+    /// Waits until the node ends by itself, which it should not.
+    pub async fn ended(&mut self) -> NodeEnd {
+        match self.tasks.join_next().await {
+            Some(Ok(end)) => end,
+            Some(Err(_)) => NodeEnd::Task("panicked"),
+            None => NodeEnd::Task("none"),
+        }
+    }
+
+    /// Stops the node: it accepts nobody new, closes its sockets (1012), says goodbye to its peers and
+    /// returns, after a few seconds at most.
+    pub async fn stop(mut self) {
+        info!(node = %self.shared.name, sockets = self.shared.mailboxes.len(), "stopping");
+        self.stop.send_replace(true);
+        self.shared.mailboxes.close(CloseReason::Shutdown);
+        self.shared.tasks.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
+            warn!(node = %self.shared.name, "some clients did not close in {STOP_TIMEOUT:?}");
+        }
+        self.shared.peers.leave().await;
+        if let Some(transport) = self.transport.take() {
+            transport.close("the node is stopping", Duration::from_secs(1)).await;
+        }
+        self.tasks.shutdown().await;
+        info!(node = %self.shared.name, "stopped");
+    }
+}
+
+/// The parts before they know each other.
+struct Parts {
+    name: NodeName,
+    incarnation: u64,
+    clock: Clock,
+    registry: Arc<Registry>,
+    routes: Arc<Routes>,
+    links: Arc<Links>,
+    publisher: Arc<Publisher>,
+    tracker: Arc<Tracker>,
+    sockets: Arc<Sockets>,
+    http: SocketAddr,
+}
+
+impl Parts {
+    fn new(config: &Config, name: NodeName, http: SocketAddr) -> Self {
+        let incarnation = new_incarnation();
+        let clock = Clock::start();
+        let shards = cluster::Config::default().shards;
+        let registry = Registry::new();
+        let routes = Arc::new(Routes::new(shards));
+        let links = Arc::new(Links::default());
+        let publisher =
+            Publisher::new(Arc::clone(&registry), Arc::clone(&routes), Arc::clone(&links), shards);
+        let presence = presence::Config {
+            interests_max: config.cluster.interest_topics.div_ceil(usize::from(shards)),
+            ..presence::Config::default()
+        };
+        let me = Replica { name: name.clone(), incarnation };
+        let tracker = Tracker::new(
+            &presence,
+            shards,
+            &me,
+            clock,
+            Arc::clone(&registry),
+            Arc::clone(&routes),
+        );
+        Self {
+            name,
+            incarnation,
+            clock,
+            registry,
+            routes,
+            links,
+            publisher: Arc::new(publisher),
+            tracker,
+            sockets: Arc::default(),
+            http,
+        }
+    }
+
+    /// Listens for peers and looks for them, if the node is to be in a cluster.
+    async fn join_cluster(
+        &self,
+        config: &Config,
+        tasks: &mut JoinSet<NodeEnd>,
+    ) -> Result<(Peers, Option<Transport>, Option<SocketAddr>), StartError> {
+        let Some(listen) = config.cluster_listener() else {
+            return Ok((peers::alone(self.tracker.shards()), None, None));
+        };
+        let seen = Arc::new(Seen::default());
+        let (transport, events) = self.bind(config, listen, &seen).await?;
+        let bound = transport.local_addr();
+        let seeds = Arc::new(Seeds::default());
+        let driver = self.driver(config, transport.clone(), events, seen, Arc::clone(&seeds));
+        let (peers, running) = peers::start(driver);
+        let name = self.name.clone();
+        tasks.spawn(async move {
+            match running.await {
+                DriverEnd::TransportEnded => NodeEnd::Task("transport"),
+                end @ DriverEnd::Replaced { .. } => {
+                    error!(node = %name, "{end}");
+                    NodeEnd::Replaced(end.to_string())
+                }
+            }
+        });
+        let looking =
+            discovery::run(self.name.clone(), config.cluster.join.clone(), seeds, transport.clone());
+        tasks.spawn(async move {
+            looking.await;
+            NodeEnd::Task("discovery")
+        });
+        Ok((peers, Some(transport), Some(bound)))
+    }
+
+    async fn bind(
+        &self,
+        config: &Config,
+        listen: SocketAddr,
+        seen: &Arc<Seen>,
+    ) -> Result<(Transport, Events), StartError> {
+        let secrets = config.cluster_secrets()?;
+        let secrets = secrets.iter().filter_map(|secret| Secret::new(secret).ok());
+        let transport = transport::Config {
+            listen,
+            advertise: config.cluster.advertise,
+            cluster: config.cluster.name.clone(),
+            secrets: secrets.collect(),
+            wire: WIRE_VERSIONS,
+            lanes: lanes::all(),
+            ..transport::Config::default()
+        };
+        let publisher = Arc::clone(&self.publisher);
+        let seen = Arc::clone(seen);
+        let handlers = Handlers {
+            direct: Arc::new(move |link, lane, frame| publisher.receive(link, lane, &frame)),
+            admit: Arc::new(move |name, incarnation| seen.admit(name, incarnation)),
+        };
+        let identity = identity(&self.name, self.incarnation);
+        Ok(Transport::bind(transport, identity, handlers).await?)
+    }
+
+    fn driver(
+        &self,
+        config: &Config,
+        transport: Transport,
+        events: Events,
+        seen: Arc<Seen>,
+        seeds: Arc<Seeds>,
+    ) -> Driver {
+        let settings = cluster::Config {
+            profile: match config.cluster.profile {
+                crate::config::Profile::Lan => Profile::Lan,
+                crate::config::Profile::Wan => Profile::Wan,
+            },
+            region: config.node.region.clone().unwrap_or_default(),
+            ..cluster::Config::default()
+        };
+        let me = Replica { name: self.name.clone(), incarnation: self.incarnation };
+        let address = config.advertised(transport.local_addr());
+        let seed = rand::random();
+        let name = self.name.clone();
+        Driver {
+            cluster: Cluster::new(settings, me, address, seed, self.clock.now()),
+            name: self.name.clone(),
+            clock: self.clock,
+            transport,
+            events,
+            tracker: Arc::clone(&self.tracker),
+            routes: Arc::clone(&self.routes),
+            links: Arc::clone(&self.links),
+            sockets: Arc::clone(&self.sockets),
+            seen,
+            registry: Arc::clone(&self.registry),
+            seeds,
+            identity: Box::new(move |incarnation| identity(&name, incarnation)),
+        }
+    }
+
+    fn shared(
+        self,
+        mut config: Config,
+        peers: Peers,
+        cluster: Option<SocketAddr>,
+        stopping: watch::Receiver<bool>,
+        api_token: Option<ApiToken>,
+        development: bool,
+    ) -> Shared {
+        let rate = |rate: crate::config::Rate| rate.per_second().map(std::num::NonZeroU32::get);
+        let limits = Limits {
+            channels_max: config.limits.channels_per_socket,
+            joins_per_second: rate(config.limits.joins_per_second),
+            events_per_second: rate(config.limits.events_per_second),
+            ..Limits::default()
+        };
+        Shared {
+            name: self.name,
+            incarnation: self.incarnation,
+            started: Instant::now(),
+            clock: self.clock,
+            registry: self.registry,
+            routes: self.routes,
+            links: self.links,
+            publisher: self.publisher,
+            tracker: self.tracker,
+            sockets: self.sockets,
+            mailboxes: Arc::default(),
+            peers,
+            router: Router::new(std::mem::take(&mut config.channels)),
+            limits,
+            origins: Origins::new(std::mem::take(&mut config.http.origins), development),
+            api_token,
+            listener: Arc::default(),
+            stats: Stats::default(),
+            tasks: TaskTracker::new(),
+            http: self.http,
+            cluster,
+            stopping,
+            lonely_at: Instant::now() + config.cluster.join_timeout,
+            config,
+        }
+    }
+}
+
+fn identity(name: &NodeName, incarnation: u64) -> Identity {
+    Identity { name: name.as_str().to_owned(), incarnation, hello: Bytes::new() }
+}
+
+/// Unique per process start: the wall clock's milliseconds, then 20 random bits.
+fn new_incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or(0);
+    millis << 20 | u64::from(rand::random::<u32>() >> 12)
+}

@@ -1,0 +1,564 @@
+//! The driver of the cluster core: wait for one input, hand it in, carry out what comes of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cluster::{Cluster, Down, Member, Shards, WireError};
+use presence::{NodeIx, NodeName, Replica, Shard, Topic};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, error, info, warn};
+use transport::{Admit, Event, Events, Link, Transport};
+
+use crate::{
+    publisher::Links,
+    pubsub::{Control, Mailbox, Registry, Routes},
+    sockets::Sockets,
+    tracker::{Clock, Tracker},
+};
+
+/// Frames between two nodes travel on these lanes.
+pub(crate) mod lanes {
+    use transport::{Delivery, Lane, LaneConfig, WhenFull};
+
+    pub(crate) const SWIM: Lane = Lane(0);
+    pub(crate) const CONTROL: Lane = Lane(1);
+    pub(crate) const FEED_LIVE: Lane = Lane(2);
+    pub(crate) const FEED_BULK: Lane = Lane(3);
+    const DATA: u8 = 4;
+    const DATA_LANES: u16 = 4;
+
+    /// The lane of the core's name.
+    pub(crate) fn of(lane: cluster::Lane) -> Lane {
+        match lane {
+            cluster::Lane::Swim => SWIM,
+            cluster::Lane::Control => CONTROL,
+            cluster::Lane::FeedLive => FEED_LIVE,
+            cluster::Lane::FeedBulk => FEED_BULK,
+        }
+    }
+
+    /// The lane of broadcasts on topics of a shard: always the same one, so they keep their order.
+    pub(crate) fn data(shard: u16) -> Lane {
+        Lane(DATA + u8::try_from(shard % DATA_LANES).unwrap_or(0))
+    }
+
+    /// All lanes, by number.
+    pub(crate) fn all() -> Vec<LaneConfig> {
+        let lane = |name, bound, when_full, delivery, priority| LaneConfig {
+            name,
+            bound,
+            when_full,
+            delivery,
+            priority,
+        };
+        let queue = Delivery::Queue;
+        let mut lanes = vec![
+            lane("swim", 256 << 10, WhenFull::Drop, queue, 4),
+            lane("control", 1 << 20, WhenFull::Cut, queue, 3),
+            lane("feed-live", 256 << 10, WhenFull::Cut, queue, 2),
+            lane("feed-bulk", 1 << 20, WhenFull::Cut, queue, 0),
+        ];
+        for name in ["data-0", "data-1", "data-2", "data-3"] {
+            lanes.push(lane(name, 8 << 20, WhenFull::Drop, Delivery::Direct, 1));
+        }
+        lanes
+    }
+}
+
+/// Commands that may wait for the driver; beyond it joins do not wait for peers, and are counted.
+const COMMANDS_MAX: usize = 16_384;
+
+/// What the rest of the node asks of the driver.
+#[derive(Debug)]
+enum Command {
+    Barrier { shard: u16, seq: u64, mailbox: Arc<Mailbox>, channel: u64 },
+    Disconnect { socket_id: String },
+    Members { answer: oneshot::Sender<Vec<Member>> },
+    Leave { done: oneshot::Sender<()> },
+}
+
+/// The driver as the rest of the node sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    linked: AtomicUsize,
+    /// Per shard: how far all peers have had our feed, as the last barrier found.
+    reached: Box<[AtomicU64]>,
+    barriers_skipped: AtomicU64,
+    /// Joined and caught up, or alone by right.
+    ready: watch::Sender<bool>,
+    stats: Mutex<cluster::Stats>,
+}
+
+impl Peers {
+    /// Waits until all linked peers know of an interest, then tells the mailbox that its channel may
+    /// go on. At once when nobody has to be asked.
+    pub(crate) fn barrier(&self, (shard, seq): (u16, u64), mailbox: &Arc<Mailbox>, channel: u64) {
+        let known = self.0.reached.get(usize::from(shard));
+        let reached = known.is_some_and(|reached| reached.load(Ordering::Acquire) >= seq);
+        if reached || self.0.linked.load(Ordering::Acquire) == 0 {
+            mailbox.control(Control::Joined { channel, confirmed: true });
+            return;
+        }
+        let command = Command::Barrier { shard, seq, mailbox: Arc::clone(mailbox), channel };
+        if self.0.commands.try_send(command).is_err() {
+            self.0.barriers_skipped.fetch_add(1, Ordering::Relaxed);
+            mailbox.control(Control::Joined { channel, confirmed: false });
+        }
+    }
+
+    /// Asks all peers to close the sockets with this id.
+    pub(crate) async fn disconnect(&self, socket_id: String) {
+        // Without a driver the node is going down, and all its sockets with it.
+        drop(self.0.commands.send(Command::Disconnect { socket_id }).await);
+    }
+
+    /// All other nodes known; none when the node is going down.
+    pub(crate) async fn members(&self) -> Vec<Member> {
+        let (answer, answered) = oneshot::channel();
+        if self.0.commands.send(Command::Members { answer }).await.is_err() {
+            return Vec::new();
+        }
+        answered.await.unwrap_or_default()
+    }
+
+    /// Says goodbye to the others and waits until the word is out, for half a second at most.
+    pub(crate) async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.0.commands.send(Command::Leave { done }).await.is_ok() {
+            drop(tokio::time::timeout(Duration::from_millis(500), left).await);
+        }
+    }
+
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
+        self.0.ready.subscribe()
+    }
+
+    pub(crate) fn linked(&self) -> usize {
+        self.0.linked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stats(&self) -> cluster::Stats {
+        let stats = *self.0.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped = self.0.barriers_skipped.load(Ordering::Relaxed);
+        cluster::Stats { barriers_skipped: stats.barriers_skipped + skipped, ..stats }
+    }
+}
+
+/// Incarnations known of each name, read by the transport at each hello.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(Mutex<BTreeMap<String, u64>>);
+
+/// Names remembered; far more than a cluster has.
+const SEEN_MAX: usize = 4096;
+
+impl Seen {
+    pub(crate) fn admit(&self, name: &str, incarnation: u64) -> Admit {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get(name) {
+            Some(&seen) if incarnation < seen => Admit::Stale { seen },
+            _ => Admit::Yes,
+        }
+    }
+
+    fn note(&self, replica: &Replica) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = seen.entry(replica.name.as_str().to_owned()).or_default();
+        *highest = replica.incarnation.max(*highest);
+        if seen.len() > SEEN_MAX {
+            seen.pop_first();
+        }
+    }
+}
+
+/// All that the driver works on.
+pub(crate) struct Driver {
+    pub(crate) name: NodeName,
+    pub(crate) cluster: Cluster,
+    pub(crate) clock: Clock,
+    pub(crate) transport: Transport,
+    pub(crate) events: Events,
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) seen: Arc<Seen>,
+    /// Answers what peers ask.
+    pub(crate) registry: Arc<Registry>,
+    /// Addresses that are kept whatever the members are.
+    pub(crate) seeds: Arc<crate::discovery::Seeds>,
+    pub(crate) identity: Box<dyn Fn(u64) -> transport::Identity + Send>,
+}
+
+struct Running {
+    driver: Driver,
+    shared: Arc<Shared>,
+    by_link: BTreeMap<u64, NodeIx>,
+    /// Barriers under way: whom to tell, and what was waited for.
+    barriers: BTreeMap<u64, (Arc<Mailbox>, u64, u16, u64)>,
+    barrier_ids: u64,
+    member_addresses: BTreeSet<SocketAddr>,
+}
+
+/// Why the driver ended; the node must end too.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverEnd {
+    #[error(
+        "another node named {name} (incarnation {seen}, seen by {by}) took this node's place: \
+         give each node its own --name"
+    )]
+    Replaced { name: NodeName, seen: u64, by: String },
+    #[error("the transport ended")]
+    TransportEnded,
+}
+
+enum Input {
+    Event(Option<Event>),
+    Command(Option<Command>),
+    Grown,
+    Timeout,
+}
+
+impl Shards for &Tracker {
+    fn with<R>(&mut self, shard: u16, work: impl FnOnce(&mut Shard) -> R) -> R {
+        Tracker::with(self, shard, work)
+    }
+}
+
+/// Makes the handle and the future that drives; somebody must poll it.
+pub(crate) fn start(
+    driver: Driver,
+) -> (Peers, impl Future<Output = DriverEnd> + Send) {
+    let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let shared = Arc::new(Shared {
+        commands,
+        linked: AtomicUsize::new(0),
+        reached: (0..driver.tracker.shards()).map(|_| AtomicU64::new(0)).collect(),
+        barriers_skipped: AtomicU64::new(0),
+        ready: watch::Sender::new(false),
+        stats: Mutex::default(),
+    });
+    let running = Running {
+        driver,
+        shared: Arc::clone(&shared),
+        by_link: BTreeMap::new(),
+        barriers: BTreeMap::new(),
+        barrier_ids: 0,
+        member_addresses: BTreeSet::new(),
+    };
+    (Peers(shared), running.run(received))
+}
+
+/// A node in no cluster: nobody is ever waited for.
+pub(crate) fn alone(shards: u16) -> Peers {
+    // Nobody receives: whoever sends a command is told so at once.
+    let (commands, _) = mpsc::channel(1);
+    Peers(Arc::new(Shared {
+        commands,
+        linked: AtomicUsize::new(0),
+        reached: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+        barriers_skipped: AtomicU64::new(0),
+        ready: watch::Sender::new(true),
+        stats: Mutex::default(),
+    }))
+}
+
+impl Running {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> DriverEnd {
+        loop {
+            self.drain();
+            let deadline = self.driver.cluster.poll_timeout();
+            let input = tokio::select! {
+                event = self.driver.events.next() => Input::Event(event),
+                command = commands.recv() => Input::Command(command),
+                () = self.driver.tracker.changed.notified() => Input::Grown,
+                () = sleep_until(self.driver.clock, deadline) => Input::Timeout,
+            };
+            match input {
+                Input::Event(None) => return DriverEnd::TransportEnded,
+                Input::Event(Some(event)) => {
+                    if let Err(end) = self.handle_event(event) {
+                        return end;
+                    }
+                }
+                Input::Command(command) => {
+                    // All that wait, before their feeds go out: one range, one acknowledgement.
+                    let mut next = command;
+                    while let Some(command) = next {
+                        self.handle_command(command);
+                        next = commands.try_recv().ok();
+                    }
+                }
+                Input::Grown => {}
+                Input::Timeout => {
+                    let now = self.driver.clock.now();
+                    self.driver.cluster.handle_timeout(&mut &*self.driver.tracker, now);
+                }
+            }
+        }
+    }
+
+    // === inputs ===
+
+    fn handle_event(&mut self, event: Event) -> Result<(), DriverEnd> {
+        match event {
+            Event::Up(link) => self.link_up(&link),
+            Event::Down { link, reason } => self.link_down(&link, &reason.to_string()),
+            Event::Frame { link, frame, .. } => self.handle_frame(&link, &frame),
+            Event::Datagram { link, data } => self.handle_frame(&link, &data),
+            Event::Request { body, reply, .. } => {
+                if let Some(answer) = self.answer(&body) {
+                    reply.send(answer);
+                }
+            }
+            Event::Room { .. } => {}
+            Event::DialFailed { address, error, attempt, next_try } => {
+                let seed = self.driver.seeds.describe(address);
+                warn!(node = %self.driver.name, %address, attempt, "cannot reach {seed}: {error}; next try in {next_try:.1?}");
+            }
+            Event::DialedSelf { address } => {
+                debug!(node = %self.driver.name, %address, "a seed is this node itself");
+                self.driver.seeds.is_self(address);
+            }
+            Event::Stale { seen, by, fresh } => return self.stale(seen, by, fresh),
+            Event::Refused { reason, .. } => warn!(node = %self.driver.name, "link refused: {reason}"),
+        }
+        Ok(())
+    }
+
+    fn link_up(&mut self, link: &Link) {
+        let peer = link.peer();
+        let Ok(name) = peer.name.parse() else {
+            link.close("your name is no node name");
+            return;
+        };
+        let replica = Replica { name, incarnation: peer.incarnation };
+        let now = self.driver.clock.now();
+        let tracker = &mut &*self.driver.tracker;
+        match self.driver.cluster.handle_link_up(link.id(), &replica, tracker, now) {
+            Some(ix) => {
+                info!(node = %self.driver.name, peer = %replica.name, address = %peer.address, "peer linked");
+                self.by_link.insert(link.id(), ix);
+                self.driver.links.set(ix, Some(link.clone()));
+                self.shared.linked.store(self.by_link.len(), Ordering::Release);
+                // Floods are in the events of the core: they are set before the link is routed to.
+                self.carry_out_events();
+                self.driver.routes.link(ix, true);
+            }
+            None => link.close("not admitted"),
+        }
+    }
+
+    fn link_down(&mut self, link: &Link, reason: &str) {
+        let Some(ix) = self.by_link.remove(&link.id()) else { return };
+        warn!(node = %self.driver.name, peer = %link.peer().name, "peer link down: {reason}");
+        let newer = self.driver.links.get(ix).is_some_and(|known| known.id() != link.id());
+        if !newer {
+            self.driver.routes.link(ix, false);
+            self.driver.links.set(ix, None);
+        }
+        self.shared.linked.store(self.by_link.len(), Ordering::Release);
+        let now = self.driver.clock.now();
+        let tracker = &mut &*self.driver.tracker;
+        self.driver.cluster.handle_link_down(ix, link.id(), tracker, now);
+    }
+
+    fn handle_frame(&mut self, link: &Link, frame: &Bytes) {
+        let Some(ix) = self.by_link.get(&link.id()).copied() else { return };
+        let now = self.driver.clock.now();
+        let tracker = &mut &*self.driver.tracker;
+        let done = self.driver.cluster.handle_frame(ix, link.id(), frame, tracker, now);
+        if let Err(error) = done {
+            error!(node = %self.driver.name, peer = %link.peer().name, "closing the link: {error}");
+            link.close(&error.to_string());
+        }
+    }
+
+    /// Topics with this node's own subscribers, for a peer.
+    fn answer(&self, body: &Bytes) -> Option<Bytes> {
+        let answer = |request: cluster::wire::TopicsRequest| {
+            let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(10_000);
+            let topics = self.driver.registry.topics(&request.prefix, limit);
+            let count = |(topic, count): (Topic, usize)| {
+                (topic.to_string(), u32::try_from(count).unwrap_or(u32::MAX))
+            };
+            cluster::wire::encode_topics(&cluster::wire::Topics {
+                topics: topics.into_iter().map(count).collect(),
+            })
+        };
+        let request: Result<_, WireError> = cluster::wire::decode_topics_request(body);
+        request.ok().map(answer)
+    }
+
+    fn stale(&mut self, seen: u64, by: String, fresh: bool) -> Result<(), DriverEnd> {
+        if !fresh {
+            return Err(DriverEnd::Replaced { name: self.driver.name.clone(), seen, by });
+        }
+        let incarnation = seen.saturating_add(1);
+        warn!(node = %self.driver.name, %by, seen, incarnation, "this machine's clock is behind that of an earlier run: taking a newer incarnation");
+        let now = self.driver.clock.now();
+        for shard in 0..self.driver.tracker.shards() {
+            self.driver.tracker.with(shard, |shard| shard.rekey(incarnation, now));
+        }
+        self.driver.cluster.rekey(incarnation, now);
+        let identity = (self.driver.identity)(incarnation);
+        if let Err(error) = self.driver.transport.set_identity(identity) {
+            error!(node = %self.driver.name, "cannot take a newer incarnation: {error}");
+        }
+        Ok(())
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        let now = self.driver.clock.now();
+        match command {
+            Command::Barrier { shard, seq, mailbox, channel } => {
+                self.barrier_ids += 1;
+                self.barriers.insert(self.barrier_ids, (mailbox, channel, shard, seq));
+                self.tell_heads();
+                self.driver.cluster.barrier(shard, seq, self.barrier_ids, now);
+            }
+            Command::Disconnect { socket_id } => self.driver.cluster.disconnect(&socket_id),
+            Command::Members { answer } => {
+                let members = self.driver.cluster.members(&mut &*self.driver.tracker);
+                // The one who asked may have gone.
+                drop(answer.send(members));
+            }
+            Command::Leave { done } => {
+                self.driver.cluster.leave(now);
+                self.drain();
+                drop(done.send(()));
+            }
+        }
+    }
+
+    // === effects ===
+
+    fn drain(&mut self) {
+        self.tell_heads();
+        self.carry_out_events();
+        self.transmit();
+        let stats = self.driver.cluster.stats();
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        if !*self.shared.ready.borrow() && self.is_ready() {
+            self.shared.ready.send_replace(true);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let caught_up =
+            self.driver.cluster.linked().any(|ix| self.driver.cluster.caught_up(ix));
+        caught_up || self.driver.seeds.only_self()
+    }
+
+    fn tell_heads(&mut self) {
+        for (shard, head) in self.driver.tracker.take_grown() {
+            self.driver.cluster.handle_head(shard, head);
+        }
+    }
+
+    fn carry_out_events(&mut self) {
+        while let Some(event) = self.driver.cluster.poll_event() {
+            self.carry_out(event);
+        }
+    }
+
+    fn carry_out(&mut self, event: cluster::Event) {
+        let node = &self.driver.name;
+        match event {
+            cluster::Event::MemberUp { replica, .. } => {
+                info!(%node, peer = %replica.name, incarnation = replica.incarnation, "peer up");
+                self.driver.seen.note(&replica);
+            }
+            cluster::Event::MemberDown { replica, why, .. } => {
+                let peer = &replica.name;
+                match why {
+                    Down::Left => info!(%node, %peer, "peer down: it left"),
+                    Down::Unreachable => warn!(%node, %peer, "peer down: it does not answer probes; its presences are hidden"),
+                    Down::NeverConfirmed => warn!(%node, %peer, "peer down: its link ended before it was a member"),
+                }
+            }
+            cluster::Event::Forgotten { node: ix, name } => {
+                info!(%node, peer = %name, "peer forgotten");
+                self.driver.routes.forget(ix);
+                self.driver.links.set(ix, None);
+            }
+            cluster::Event::Keep(address) => {
+                self.member_addresses.insert(address);
+                self.driver.transport.keep(address);
+            }
+            cluster::Event::Unkeep(address) => {
+                self.member_addresses.remove(&address);
+                if !self.driver.seeds.contains(address) {
+                    self.driver.transport.forget(address);
+                }
+            }
+            cluster::Event::Flood { node: peer, shard, on } => {
+                self.driver.routes.flood(shard, peer, on);
+            }
+            cluster::Event::Barrier { id, confirmed } => self.joined(id, confirmed),
+            cluster::Event::Disconnect { socket_id } => {
+                self.driver.sockets.disconnect(&socket_id);
+            }
+            cluster::Event::Cut { node: ix, why } => {
+                if let Some(link) = self.driver.links.get(ix) {
+                    link.close(&why);
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, id: u64, confirmed: bool) {
+        let Some((mailbox, channel, shard, seq)) = self.barriers.remove(&id) else { return };
+        if confirmed && let Some(reached) = self.shared.reached.get(usize::from(shard)) {
+            reached.fetch_max(seq, Ordering::AcqRel);
+        }
+        mailbox.control(Control::Joined { channel, confirmed });
+    }
+
+    /// Fills each peer's lanes as far as they have room.
+    fn transmit(&mut self) {
+        let now = self.driver.clock.now();
+        let tracker = &mut &*self.driver.tracker;
+        for (ix, link) in self.driver.links.all() {
+            for lane in cluster::Lane::ALL {
+                let number = lanes::of(lane);
+                loop {
+                    let room = link.room(number);
+                    if room == 0 {
+                        break;
+                    }
+                    let cluster = &mut self.driver.cluster;
+                    let Some(frame) = cluster.poll_transmit(ix, lane, room, tracker, now) else {
+                        break;
+                    };
+                    // A frame that does not leave is lost with its link, or is membership's, which
+                    // expects losses.
+                    if lane == cluster::Lane::Swim && frame.len() <= link.datagram_max() {
+                        drop(link.datagram(frame));
+                    } else {
+                        drop(link.send(number, frame));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(clock: Clock, deadline: Option<presence::Time>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(clock.instant(at).into()).await,
+        None => std::future::pending().await,
+    }
+}
+

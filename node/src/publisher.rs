@@ -1,0 +1,150 @@
+//! A broadcast's way out of this node: to its own subscribers, and once to each peer that has some.
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use cluster::wire::{self, PayloadKind};
+use presence::{NodeIx, Topic, shard_of};
+use transport::{Lane, Link};
+
+use crate::{
+    peers::lanes,
+    pubsub::{Broadcast, Registry, Routes, SubscriberId},
+    wire_format::encode,
+};
+
+/// The links to the peers, by their number.
+#[derive(Debug, Default)]
+pub(crate) struct Links(RwLock<Vec<Option<Link>>>);
+
+impl Links {
+    pub(crate) fn set(&self, peer: NodeIx, link: Option<Link>) {
+        let mut links = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if links.len() <= peer.index() {
+            links.resize(peer.index() + 1, None);
+        }
+        links[peer.index()] = link;
+    }
+
+    pub(crate) fn get(&self, peer: NodeIx) -> Option<Link> {
+        let links = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(peer.index()).cloned().flatten()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(NodeIx, Link)> {
+        let links = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let linked = (0..).zip(links.iter());
+        linked.filter_map(|(ix, link)| Some((NodeIx(ix), link.clone()?))).collect()
+    }
+}
+
+/// Publishes broadcasts. Any thread may; nothing waits.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    registry: Arc<Registry>,
+    routes: Arc<Routes>,
+    links: Arc<Links>,
+    /// Broadcasts per feed shard.
+    sequences: Box<[AtomicU64]>,
+    stats: Stats,
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    /// Broadcasts handed to a peer's lane.
+    pub(crate) forwarded: AtomicU64,
+    /// Broadcasts that found the lane full.
+    pub(crate) forward_dropped: AtomicU64,
+    /// Broadcasts that came from peers.
+    pub(crate) received: AtomicU64,
+    /// Of those, how many found no subscriber: flooded, or sent as the last one left.
+    pub(crate) received_unwanted: AtomicU64,
+    /// Of those, how many could not be read.
+    pub(crate) received_invalid: AtomicU64,
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        routes: Arc<Routes>,
+        links: Arc<Links>,
+        shards: u16,
+    ) -> Self {
+        let sequences = (0..shards.max(1)).map(|_| AtomicU64::new(0)).collect();
+        Self { registry, routes, links, sequences, stats: Stats::default() }
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Hands a message to all subscribers of the topic but `except`, here and on the peers. When it
+    /// returns, the message lies in the local mailboxes and in the peers' lanes.
+    pub(crate) fn publish(
+        &self,
+        topic: &Topic,
+        event: &str,
+        payload: &Bytes,
+        except: Option<SubscriberId>,
+    ) {
+        self.registry.broadcast(&Broadcast::new(topic, event, payload, encode), except);
+        if self.routes.any_linked() {
+            self.forward(topic, event, payload);
+        }
+    }
+
+    fn forward(&self, topic: &Topic, event: &str, payload: &Bytes) {
+        let hash = topic.hash64();
+        let shard = shard_of(hash, u16::try_from(self.sequences.len()).unwrap_or(u16::MAX));
+        let mut head = None;
+        self.routes.peers(hash, shard, |peer| {
+            let Some(link) = self.links.get(peer) else { return };
+            let head = head.get_or_insert_with(|| {
+                let sequence = &self.sequences[usize::from(shard)];
+                wire::encode_broadcast(&wire::Broadcast {
+                    topic: topic.as_str(),
+                    event,
+                    kind: PayloadKind::Json,
+                    sequence: sequence.fetch_add(1, Ordering::Relaxed) + 1,
+                })
+            });
+            let sent = link.send_parts(lanes::data(shard), head.clone(), payload.clone());
+            let counter = match sent {
+                Ok(()) => &self.stats.forwarded,
+                Err(_) => &self.stats.forward_dropped,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Hands a peer's broadcast to this node's subscribers.
+    pub(crate) fn receive(&self, link: &Link, _lane: Lane, frame: &Bytes) {
+        self.stats.received.fetch_add(1, Ordering::Relaxed);
+        let decoded = match wire::decode_broadcast(frame) {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return,
+            Err(error) => return self.refuse(link, &error.to_string()),
+        };
+        let (header, payload) = decoded;
+        let topic: Topic = match header.topic.parse() {
+            Ok(topic) => topic,
+            Err(error) => return self.refuse(link, &format!("{error}")),
+        };
+        if header.kind == PayloadKind::Binary {
+            return;
+        }
+        let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
+        if self.registry.broadcast(&broadcast, None).subscribers == 0 {
+            self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn refuse(&self, link: &Link, why: &str) {
+        self.stats.received_invalid.fetch_add(1, Ordering::Relaxed);
+        link.close(why);
+    }
+}

@@ -1,0 +1,272 @@
+//! Which mailboxes want a topic: 256 shards of topic → subscribers.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map},
+    hash::BuildHasher as _,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use foldhash::fast::RandomState;
+use presence::Topic;
+use slab::Slab;
+
+use super::{Broadcast, Format, Mailbox, Pushed, Stats, Subscriber, SubscriberId, Subscription};
+
+/// Enough that two cores seldom meet in one; an empty shard costs 80 bytes.
+const SHARDS: usize = 256;
+
+/// A shard's map keeps room for this many topics whatever happens.
+const TOPICS_KEPT: usize = 64;
+
+/// The subscribers of all topics on this node.
+#[derive(Debug)]
+pub struct Registry {
+    /// Seeded at random: clients choose topic names, and must not choose their shard.
+    hasher: RandomState,
+    shards: Box<[RwLock<Shard>]>,
+    next_id: AtomicU64,
+    stats: Stats,
+}
+
+/// What became of a broadcast among this node's subscribers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Mailboxes that took it.
+    pub subscribers: usize,
+    /// Mailboxes that it overflowed: closed now, each as a slow client.
+    pub overflowed: usize,
+    /// Mailboxes without room for this presence diff; they get a fresh state instead.
+    pub skipped: usize,
+}
+
+/// How much a registry holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Topics with a subscriber.
+    pub topics: usize,
+    /// Subscriptions over all topics.
+    pub subscriptions: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// No topic is here without a subscriber.
+    topics: HashMap<Topic, Slab<Entry>, RandomState>,
+    subscriptions: usize,
+}
+
+/// One subscription, 40 bytes.
+#[derive(Debug)]
+struct Entry {
+    mailbox: Arc<Mailbox>,
+    channel: u64,
+    id: SubscriberId,
+    /// [`NO_PRESENCE`] when none is wanted.
+    presence_after: u64,
+    format: Format,
+}
+
+/// No diff has a higher version.
+const NO_PRESENCE: u64 = u64::MAX;
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            hasher: RandomState::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            next_id: AtomicU64::new(1),
+            stats: Stats::default(),
+        })
+    }
+
+    /// Adds a subscriber. A broadcast that begins after this returned reaches it.
+    pub fn subscribe(self: &Arc<Self>, topic: &Topic, subscriber: Subscriber) -> Subscription {
+        let id = SubscriberId(self.next_id.fetch_add(1, Relaxed));
+        let Subscriber {
+            mailbox,
+            channel,
+            format,
+            presence_after,
+        } = subscriber;
+        let presence_after = presence_after.unwrap_or(NO_PRESENCE);
+        let entry = Entry {
+            mailbox,
+            channel,
+            id,
+            presence_after,
+            format,
+        };
+        let (topic, slot) = self.write(topic).insert(topic, entry);
+        Subscription {
+            registry: Arc::clone(self),
+            topic,
+            slot,
+            id,
+        }
+    }
+
+    /// Hands a message to every subscriber of its topic but `except`.
+    pub fn broadcast(&self, broadcast: &Broadcast<'_>, except: Option<SubscriberId>) -> Delivered {
+        self.deliver(broadcast, |entry| {
+            (except != Some(entry.id)).then(|| {
+                entry
+                    .mailbox
+                    .push(entry.channel, broadcast.frame(entry.format).clone())
+            })
+        })
+    }
+
+    /// Hands presence diff number `version` of its topic to those subscribers that want presence
+    /// and have not seen that version yet, in the state they began with.
+    pub fn presence(&self, diff: &Broadcast<'_>, version: u64) -> Delivered {
+        self.deliver(diff, |entry| {
+            (entry.presence_after < version).then(|| {
+                let frame = diff.frame(entry.format).clone();
+                entry.mailbox.push_presence(entry.channel, version, frame)
+            })
+        })
+    }
+
+    /// How many subscribers a topic has on this node.
+    pub fn subscribers(&self, topic: &Topic) -> usize {
+        self.read(topic).topics.get(topic).map_or(0, Slab::len)
+    }
+
+    /// Topics that start with `prefix`, with their subscribers: the first `limit` by name.
+    ///
+    /// Looks at every topic, one shard's lock at a time: for operators, not for messages.
+    pub fn topics(&self, prefix: &str, limit: usize) -> Vec<(Topic, usize)> {
+        let mut first = BTreeMap::new();
+        for shard in &self.shards {
+            let shard = read(shard);
+            let matching = shard
+                .topics
+                .iter()
+                .filter(|(topic, _)| topic.as_str().starts_with(prefix));
+            matching.for_each(|(topic, subscribers)| {
+                first.insert(topic.clone(), subscribers.len());
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            });
+        }
+        first.into_iter().collect()
+    }
+
+    /// How many topics and subscriptions there are.
+    pub fn size(&self) -> Size {
+        self.shards.iter().fold(Size::default(), |sum, shard| {
+            let shard = read(shard);
+            Size {
+                topics: sum.topics + shard.topics.len(),
+                subscriptions: sum.subscriptions + shard.subscriptions,
+            }
+        })
+    }
+
+    /// The counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(super) fn set_presence_after(&self, topic: &Topic, slot: usize, version: u64) {
+        let mut shard = self.write(topic);
+        if let Some(entry) = shard
+            .topics
+            .get_mut(topic)
+            .and_then(|topic| topic.get_mut(slot))
+        {
+            entry.presence_after = version;
+        }
+    }
+
+    pub(super) fn remove(&self, topic: &Topic, slot: usize) {
+        // The entry may hold the last handle of its mailbox: it is freed after the lock.
+        let _entry = self.write(topic).remove(topic, slot);
+    }
+
+    /// Offers the message to each subscriber. The read lock is held meanwhile: others may
+    /// broadcast in this shard, and a join of one of its topics waits.
+    fn deliver(
+        &self,
+        broadcast: &Broadcast<'_>,
+        mut offer: impl FnMut(&Entry) -> Option<Pushed>,
+    ) -> Delivered {
+        let mut delivered = Delivered::default();
+        if let Some(subscribers) = self.read(broadcast.topic()).topics.get(broadcast.topic()) {
+            for (_, entry) in subscribers {
+                match offer(entry) {
+                    Some(Pushed::Queued) => delivered.subscribers += 1,
+                    Some(Pushed::Overflow) => delivered.overflowed += 1,
+                    Some(Pushed::Skipped) => delivered.skipped += 1,
+                    Some(Pushed::Closed) | None => {}
+                }
+            }
+        }
+        self.stats.record(delivered);
+        delivered
+    }
+
+    fn shard(&self, topic: &Topic) -> &RwLock<Shard> {
+        let index = self.hasher.hash_one(topic) % SHARDS as u64;
+        // The remainder is below 256, so it is the same as a usize.
+        &self.shards[usize::try_from(index).unwrap_or(0)]
+    }
+
+    fn read(&self, topic: &Topic) -> RwLockReadGuard<'_, Shard> {
+        read(self.shard(topic))
+    }
+
+    fn write(&self, topic: &Topic) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(topic)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A panic while a shard was locked (in a waker or an encoder) leaves its map whole: go on with it.
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    /// Returns the topic's shared name and the entry's slot.
+    fn insert(&mut self, topic: &Topic, entry: Entry) -> (Topic, usize) {
+        self.subscriptions += 1;
+        match self.topics.entry(topic.clone()) {
+            hash_map::Entry::Occupied(mut known) => {
+                let slot = known.get_mut().insert(entry);
+                (known.key().clone(), slot)
+            }
+            hash_map::Entry::Vacant(new) => {
+                // Most topics are small: room for one, where a first growth would make it four.
+                let slot = new.insert(Slab::with_capacity(1)).insert(entry);
+                (topic.clone(), slot)
+            }
+        }
+    }
+
+    fn remove(&mut self, topic: &Topic, slot: usize) -> Option<Entry> {
+        let subscribers = self.topics.get_mut(topic)?;
+        let entry = subscribers.try_remove(slot)?;
+        self.subscriptions -= 1;
+        if subscribers.is_empty() {
+            self.topics.remove(topic);
+            self.shrink();
+        }
+        Some(entry)
+    }
+
+    /// Gives memory back after a crowd has left. Halving at an eighth costs each removal a
+    /// constant on average.
+    fn shrink(&mut self) {
+        let room = self.topics.capacity();
+        if room > TOPICS_KEPT && self.topics.len() < room / 8 {
+            self.topics.shrink_to((room / 2).max(TOPICS_KEPT));
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the registry counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters since the start; telemetry publishes them.
+#[derive(Debug, Default)]
+pub struct Stats {
+    broadcasts: AtomicU64,
+    deliveries: AtomicU64,
+    overflows: AtomicU64,
+    presence_skips: AtomicU64,
+}
+
+impl Stats {
+    /// Messages handed to the registry, presence diffs among them, also those nobody here wanted.
+    pub fn broadcasts(&self) -> u64 {
+        self.broadcasts.load(Relaxed)
+    }
+
+    /// Frames put into mailboxes.
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries.load(Relaxed)
+    }
+
+    /// Mailboxes closed because a broadcast did not fit: slow clients.
+    pub fn overflows(&self) -> u64 {
+        self.overflows.load(Relaxed)
+    }
+
+    /// Presence diffs left out because they did not fit; a fresh state replaces them.
+    pub fn presence_skips(&self) -> u64 {
+        self.presence_skips.load(Relaxed)
+    }
+
+    /// Counts one broadcast; a few additions per broadcast, none per subscriber.
+    pub(super) fn record(&self, delivered: super::Delivered) {
+        let add = |counter: &AtomicU64, n: usize| {
+            if n > 0 {
+                counter.fetch_add(n as u64, Relaxed);
+            }
+        };
+        add(&self.broadcasts, 1);
+        add(&self.deliveries, delivered.subscribers);
+        add(&self.overflows, delivered.overflowed);
+        add(&self.presence_skips, delivered.skipped);
+    }
+}

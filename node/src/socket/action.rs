@@ -1,0 +1,224 @@
+//! The effects of a session, and the queue of them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use presence::Topic;
+
+use super::{
+    channels::{Channel, ChannelId},
+    message::{Envelope, Message, Name, Ref, Reply, Status, Version},
+};
+
+/// Room for actions that a drained queue keeps; a burst's room is given back.
+const ACTIONS_KEPT: usize = 8;
+
+/// The response that says nothing.
+pub(super) const EMPTY: &[u8] = b"{}";
+
+const UNMATCHED_TOPIC: &[u8] = br#"{"reason":"unmatched topic"}"#;
+
+/// An effect for the driver.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Write this text frame to the client, after those before it.
+    Send(Bytes),
+    /// Ask a channel to take a client in; answer with
+    /// [`Socket::join_ok`](super::Socket::join_ok) or
+    /// [`Socket::join_error`](super::Socket::join_error).
+    Join {
+        /// The new channel.
+        id: ChannelId,
+        /// What the router gave for the topic.
+        route: usize,
+        /// Its topic.
+        topic: Topic,
+        /// Raw JSON object within the frame; `{}` when the client sent something else.
+        payload: Bytes,
+    },
+    /// A channel ended: drop its subscription and presence. The client's frames about it follow.
+    ///
+    /// Every channel that an [`Action::Join`] began gets one, but for those that
+    /// [`Socket::join_error`](super::Socket::join_error) refused.
+    Leave {
+        /// The former channel; void from here on.
+        id: ChannelId,
+        /// Its topic, which may be joined again already by another channel.
+        topic: Topic,
+    },
+    /// A client's message for a joined channel; answer with
+    /// [`Socket::reply`](super::Socket::reply), or not.
+    Push {
+        /// The channel.
+        id: ChannelId,
+        /// What the router gave for the topic.
+        route: usize,
+        /// The channel's topic.
+        topic: Topic,
+        /// Any text, also empty or long, that does not begin with `phx_`.
+        event: Box<str>,
+        /// Raw JSON of any type within the frame.
+        payload: Bytes,
+        /// What to reply to; null when the client expects no reply.
+        reference: Ref,
+        /// The `join_ref` of frames to this channel.
+        join_ref: Ref,
+    },
+}
+
+/// The end of the socket: what the close frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({code})")]
+pub(crate) struct Close {
+    /// The WebSocket close code.
+    pub(crate) code: u16,
+    /// For people; at most 123 bytes.
+    pub(crate) reason: &'static str,
+}
+
+impl Close {
+    /// A text frame is no text.
+    pub(crate) const NOT_UTF8: Self = Self {
+        code: 1007,
+        reason: "text frame is not UTF-8",
+    };
+    /// A frame is no JSON, or of another shape than the connect's version has.
+    pub(crate) const UNDECODABLE: Self = Self {
+        code: 1011,
+        reason: "frame cannot be decoded",
+    };
+    /// A `ref` or `join_ref` is over 1,024 bytes.
+    pub(crate) const REF_TOO_LONG: Self = Self {
+        code: 1011,
+        reason: "ref is too long",
+    };
+    /// A binary frame.
+    pub(crate) const BINARY: Self = Self {
+        code: 1011,
+        reason: "binary frames are not supported",
+    };
+}
+
+/// Actions that the driver has not taken yet, and the frames to say what the session decided.
+///
+/// Its bound is what one input can cause, for the driver drains it after each.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    version: Version,
+    actions: VecDeque<Action>,
+}
+
+impl Outbox {
+    /// An empty queue; frames are of this version.
+    pub(super) fn new(version: Version) -> Self {
+        Self {
+            version,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Adds an action.
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    /// Takes the oldest action.
+    pub(super) fn pop(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if action.is_none() && self.actions.capacity() > ACTIONS_KEPT {
+            self.actions = VecDeque::new();
+        }
+        action
+    }
+
+    /// Answers a heartbeat.
+    pub(super) fn heartbeat(&mut self, reference: &[u8]) {
+        self.send_reply(&Reply {
+            join_ref: b"null",
+            reference,
+            topic: Name::Text("phoenix"),
+            status: Status::Ok,
+            response: EMPTY,
+        });
+    }
+
+    /// Answers a request that names no channel of this socket, with its own refs and topic.
+    pub(super) fn answer(&mut self, envelope: &Envelope<'_>, status: Status, response: &[u8]) {
+        self.send_reply(&Reply {
+            join_ref: envelope.join_ref.as_bytes(),
+            reference: envelope.reference.as_bytes(),
+            topic: Name::Raw(envelope.topic),
+            status,
+            response,
+        });
+    }
+
+    /// Refuses a request of a topic that is not joined, or that no channel serves.
+    pub(super) fn unmatched(&mut self, topic: Name<'_>, reference: &[u8]) {
+        self.send_reply(&Reply {
+            join_ref: b"null",
+            reference,
+            topic,
+            status: Status::Error,
+            response: UNMATCHED_TOPIC,
+        });
+    }
+
+    /// Answers a channel's join.
+    pub(super) fn answer_join(
+        &mut self,
+        channel: &Channel,
+        reference: &Ref,
+        status: Status,
+        response: &[u8],
+    ) {
+        self.send_reply(&Reply {
+            join_ref: channel.expected.as_bytes(),
+            reference: reference.as_bytes(),
+            topic: Name::Text(channel.topic.as_str()),
+            status,
+            response,
+        });
+    }
+
+    /// Answers any other request to a channel.
+    pub(super) fn reply(
+        &mut self,
+        channel: &Channel,
+        reference: &[u8],
+        status: Status,
+        response: &[u8],
+    ) {
+        self.send_reply(&Reply {
+            join_ref: channel.carried.as_bytes(),
+            reference,
+            topic: Name::Text(channel.topic.as_str()),
+            status,
+            response,
+        });
+    }
+
+    /// Closes former joins of a topic.
+    pub(super) fn close(&mut self, topic: &Topic, join_refs: &[Ref]) {
+        for join_ref in join_refs {
+            self.end(topic, join_ref, "phx_close", EMPTY);
+        }
+    }
+
+    /// The last frame of a channel: the `join_ref` that the client knows is also its `ref`.
+    pub(super) fn end(&mut self, topic: &Topic, join_ref: &Ref, event: &str, payload: &[u8]) {
+        let frame = self.version.encode_message(&Message {
+            join_ref: join_ref.as_bytes(),
+            reference: join_ref.as_bytes(),
+            topic: topic.as_str(),
+            event,
+            payload,
+        });
+        self.push(Action::Send(frame));
+    }
+
+    fn send_reply(&mut self, reply: &Reply<'_>) {
+        let frame = self.version.encode_reply(reply);
+        self.push(Action::Send(frame));
+    }
+}

@@ -1,0 +1,31 @@
+//! What one client says and hears: the Phoenix Channels protocol, pure.
+//!
+//! [`Socket`] is one client's session. Three kinds of methods drive it:
+//!
+//! - `handle_*` takes a frame of the client in, with the time;
+//! - verbs take a channel's answers in: [`Socket::join_ok`], [`Socket::reply`],
+//!   [`Socket::close_channel`] and their like;
+//! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
+//!
+//! Nothing here awaits, reads a clock or parses a payload. Files, from the bytes inwards: [`v1`]
+//! and [`v2`] are the two wire formats of a [`message`]; [`session`] is the state machine, with
+//! its table of [`channels`], its [`rate`] limits and its queue of [`action`]s; [`params`] reads
+//! the query of the connect.
+
+mod action;
+mod channels;
+mod message;
+mod params;
+mod rate;
+mod session;
+mod v1;
+mod v2;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use action::{Action, Close};
+pub(crate) use channels::{ChannelId, ChannelState};
+pub(crate) use message::{Ref, Status, Version, encode_broadcast, reserved_event};
+pub(crate) use params::{InvalidQuery, Param, Params};
+pub(crate) use session::{Limits, Socket};

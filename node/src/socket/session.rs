@@ -1,0 +1,491 @@
+//! The state machine of one client's session: frames in, actions out.
+
+use std::{borrow::Cow, collections::VecDeque};
+
+use bytes::Bytes;
+use presence::{Time, Topic};
+
+use super::{
+    action::{Action, Close, EMPTY, Outbox},
+    channels::{Channel, ChannelId, ChannelState, Channels, Joining, QueuedPush},
+    message::{self, Envelope, Message, Name, Ref, Status, Version},
+    rate::Bucket,
+};
+
+/// Frames kept alive by pushes behind unanswered joins, in bytes for the whole socket. A single
+/// push of any size may wait when no other does.
+const QUEUED_BYTES_MAX: usize = 256 * 1024;
+
+/// Former joins of one topic whose `phx_close` waits for the answer of the newest; beyond it the
+/// oldest goes out early. A client has one, unless it joins again and again without waiting.
+const CLOSES_MAX: usize = 8;
+
+const INVALID_TOPIC: &[u8] = br#"{"reason":"invalid topic"}"#;
+const TOO_MANY_CHANNELS: &[u8] = br#"{"reason":"too many channels joined"}"#;
+const TOO_MANY_REQUESTS: &[u8] = br#"{"reason":"too many requests"}"#;
+const RESERVED_EVENT: &[u8] = br#"{"reason":"reserved event"}"#;
+const JOIN_CRASHED: &[u8] = br#"{"reason":"join crashed"}"#;
+const CHANNEL_CRASH: &[u8] = br#"{"reason":"channel_crash"}"#;
+
+/// What one client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Channels that are joined or being joined at a time, 100.
+    pub(crate) channels_max: usize,
+    /// Pushes that wait behind one unanswered join, 64. They share 256 KiB a socket.
+    pub(crate) pending_max: usize,
+    /// Joins a second, and at once after a second without; no limit unless set.
+    pub(crate) joins_per_second: Option<u32>,
+    /// Pushes a second to joined topics, and at once after a second without; no limit unless set.
+    pub(crate) events_per_second: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channels_max: 100,
+            pending_max: 64,
+            joins_per_second: None,
+            events_per_second: None,
+        }
+    }
+}
+
+/// Which channel of the router serves a topic.
+pub(crate) type Route<'a> = &'a dyn Fn(&Topic) -> Option<usize>;
+
+/// One client's session. See the [module](super) for how to drive it.
+///
+/// It holds at most `channels_max` channels and, for each unanswered join, `pending_max` pushes.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    version: Version,
+    limits: Limits,
+    channels: Channels,
+    joins: Option<Bucket>,
+    events: Option<Bucket>,
+    queued_bytes: usize,
+    out: Outbox,
+}
+
+/// A frame of the client, with the texts that its topic and event stand for.
+struct Request<'a> {
+    frame: &'a Bytes,
+    envelope: Envelope<'a>,
+    topic: Option<Cow<'a, str>>,
+    event: Option<Cow<'a, str>>,
+}
+
+impl Socket {
+    /// A session in which nothing is joined.
+    pub(crate) fn new(version: Version, limits: Limits, now: Time) -> Self {
+        Self {
+            version,
+            limits,
+            channels: Channels::default(),
+            joins: limits.joins_per_second.map(|rate| Bucket::new(rate, now)),
+            events: limits.events_per_second.map(|rate| Bucket::new(rate, now)),
+            queued_bytes: 0,
+            out: Outbox::new(version),
+        }
+    }
+
+    /// Takes one text frame in. `route` says which channel of the router serves a topic.
+    ///
+    /// # Errors
+    /// How to close the socket, when the frame cannot be decoded. Nothing else has changed; what
+    /// earlier frames caused is still to be drained.
+    pub(crate) fn handle_text(
+        &mut self,
+        frame: &Bytes,
+        route: Route<'_>,
+        now: Time,
+    ) -> Result<(), Close> {
+        if let Some(reference) = self.version.scan_heartbeat(frame) {
+            self.out.heartbeat(reference);
+            return Ok(());
+        }
+        let text = std::str::from_utf8(frame).map_err(|_| Close::NOT_UTF8)?;
+        let envelope = self.version.decode(text)?;
+        let topic = message::text(envelope.topic);
+        let event = message::text(envelope.event);
+        let request = Request {
+            frame,
+            envelope,
+            topic,
+            event,
+        };
+        match (request.topic.as_deref(), request.event.as_deref()) {
+            (Some("phoenix"), Some("heartbeat")) => {
+                self.out.heartbeat(request.envelope.reference.as_bytes());
+            }
+            (_, Some("phx_join")) => self.join(&request, route, now),
+            (_, Some("phx_leave")) => self.leave(&request),
+            _ => self.accept(&request, now),
+        }
+        Ok(())
+    }
+
+    /// Takes one binary frame in.
+    ///
+    /// # Errors
+    /// Always [`Close::BINARY`].
+    pub(crate) fn handle_binary(&mut self, _frame: &Bytes) -> Result<(), Close> {
+        Err(Close::BINARY)
+    }
+
+    /// The next effect, in the order in which they are to happen.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.out.pop()
+    }
+
+    /// Answers a join: the channel takes the client in. `response` is a JSON object.
+    ///
+    /// The reply is followed by the close of the join's predecessor and by the pushes that waited.
+    /// Does nothing when the channel is gone or its join answered.
+    pub(crate) fn join_ok(&mut self, id: ChannelId, response: &[u8]) {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        let Some(joining) = channel.joining.take() else {
+            return;
+        };
+        let topic = channel.topic.clone();
+        self.out
+            .answer_join(channel, &joining.reference, Status::Ok, response);
+        self.out.close(&topic, &joining.closes);
+        for push in joining.pushes {
+            self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
+            self.deliver(id, &topic, push);
+        }
+    }
+
+    /// Answers a join: the channel refuses the client. `response` is a JSON object.
+    ///
+    /// The channel is gone, without an [`Action::Leave`]. Pushes that waited are answered as
+    /// unmatched. Does nothing when the channel is gone or its join answered.
+    pub(crate) fn join_error(&mut self, id: ChannelId, response: &[u8]) {
+        if self.state(id) != Some(ChannelState::Joining) {
+            return;
+        }
+        let Some(channel) = self.channels.remove(id) else {
+            return;
+        };
+        self.refuse_join(channel, response);
+    }
+
+    /// Answers a push. `response` is a JSON object. Does nothing when the channel is gone.
+    pub(crate) fn reply(&mut self, id: ChannelId, to: &Ref, status: Status, response: &[u8]) {
+        let Some(channel) = self.channels.get(id) else {
+            return;
+        };
+        self.out.reply(channel, to.as_bytes(), status, response);
+    }
+
+    /// Ends a channel that stopped by itself; while joining, as [`Self::crash_channel`] does.
+    pub(crate) fn close_channel(&mut self, id: ChannelId) {
+        self.stop(id, "phx_close", EMPTY);
+    }
+
+    /// Ends a channel that crashed. While joining, its join is answered as crashed.
+    pub(crate) fn crash_channel(&mut self, id: ChannelId) {
+        self.stop(id, "phx_error", CHANNEL_CRASH);
+    }
+
+    /// Ends every channel without a frame: the connection is gone.
+    pub(crate) fn close_all(&mut self) {
+        let ids: Vec<_> = self.channels.ids().collect();
+        for id in ids {
+            self.end(id);
+        }
+        self.queued_bytes = 0;
+    }
+
+    /// The frame of a message to this client alone, `[join_ref, null, topic, event, payload]`;
+    /// `payload` is JSON and goes in verbatim. `None` when the channel is gone.
+    pub(crate) fn push(&self, id: ChannelId, event: &str, payload: &[u8]) -> Option<Bytes> {
+        let channel = self.channels.get(id)?;
+        Some(self.version.encode_message(&Message {
+            join_ref: channel.carried.as_bytes(),
+            reference: b"null",
+            topic: channel.topic.as_str(),
+            event,
+            payload,
+        }))
+    }
+
+    /// How far a channel is; `None` when it is gone.
+    pub(crate) fn state(&self, id: ChannelId) -> Option<ChannelState> {
+        let channel = self.channels.get(id)?;
+        Some(match channel.joining {
+            Some(_) => ChannelState::Joining,
+            None => ChannelState::Joined,
+        })
+    }
+
+    /// The topic of a channel; `None` when it is gone.
+    pub(crate) fn topic(&self, id: ChannelId) -> Option<&Topic> {
+        self.channels.get(id).map(|channel| &channel.topic)
+    }
+
+    /// The wire format that the client asked for.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// All channels, joined or being joined.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.channels.ids()
+    }
+
+    /// A join of any topic. One that the router serves ends the former join of that topic,
+    /// whatever becomes of it itself.
+    fn join(&mut self, request: &Request<'_>, route: Route<'_>, now: Time) {
+        let Some(name) = request.topic.as_deref() else {
+            return self.unmatched(request);
+        };
+        let Ok(topic) = name.parse::<Topic>() else {
+            return self
+                .out
+                .answer(&request.envelope, Status::Error, INVALID_TOPIC);
+        };
+        let Some(route) = route(&topic) else {
+            return self.unmatched(request);
+        };
+        let closes = self.supersede(name);
+        if let Some(reason) = self.refusal(now) {
+            self.out.answer(&request.envelope, Status::Error, reason);
+            return self.out.close(&topic, &closes);
+        }
+        let (expected, carried) = self.join_refs(&request.envelope);
+        let reference = Ref::copied(request.envelope.reference);
+        let joining = Joining {
+            reference,
+            pushes: VecDeque::new(),
+            closes,
+        };
+        let id = self.channels.insert(Channel {
+            topic: topic.clone(),
+            route,
+            expected,
+            carried,
+            joining: Some(Box::new(joining)),
+        });
+        let payload = match request.envelope.payload {
+            object if object.starts_with('{') => request.frame.slice_ref(object.as_bytes()),
+            _ => Bytes::from_static(EMPTY),
+        };
+        self.out.push(Action::Join {
+            id,
+            route,
+            topic,
+            payload,
+        });
+    }
+
+    /// Why one more channel cannot be, if so. It counts as a join.
+    fn refusal(&mut self, now: Time) -> Option<&'static [u8]> {
+        if !self.joins.as_mut().is_none_or(|joins| joins.take(now)) {
+            Some(TOO_MANY_REQUESTS)
+        } else if self.channels.len() >= self.limits.channels_max {
+            Some(TOO_MANY_CHANNELS)
+        } else {
+            None
+        }
+    }
+
+    /// The `join_ref` that a new channel expects from the client, and the one that it carries.
+    fn join_refs(&self, envelope: &Envelope<'_>) -> (Ref, Ref) {
+        if envelope.join_ref != "null" {
+            let join_ref = Ref::copied(envelope.join_ref);
+            return (join_ref.clone(), join_ref);
+        }
+        let reference = Ref::copied(envelope.reference);
+        match self.version {
+            Version::V1 => (reference.clone(), reference),
+            Version::V2 => (Ref::null(), reference),
+        }
+    }
+
+    /// Ends the former join of a topic. What it returns is to be closed after the new join's reply.
+    fn supersede(&mut self, topic: &str) -> Vec<Ref> {
+        let Some(former) = self.channels.find(topic).and_then(|id| self.end(id)) else {
+            return Vec::new();
+        };
+        let mut closes = self.abandon(&former.topic, former.joining);
+        closes.push(former.expected);
+        if closes.len() > CLOSES_MAX {
+            let oldest = closes.remove(0);
+            self.out.close(&former.topic, &[oldest]);
+        }
+        closes
+    }
+
+    fn leave(&mut self, request: &Request<'_>) {
+        let Some(id) = self.find(request) else {
+            return self.out.answer(&request.envelope, Status::Ok, EMPTY);
+        };
+        if self.is_stale(id, &request.envelope) {
+            return;
+        }
+        let Some(mut channel) = self.end(id) else {
+            return;
+        };
+        let closes = self.abandon(&channel.topic, channel.joining.take());
+        let reference = request.envelope.reference.as_bytes();
+        self.out.reply(&channel, reference, Status::Ok, EMPTY);
+        self.out.close(&channel.topic, &closes);
+        self.out.close(&channel.topic, &[channel.expected]);
+    }
+
+    /// Any event but the protocol's: for a joined channel, or to wait behind a join.
+    fn accept(&mut self, request: &Request<'_>, now: Time) {
+        let Some(id) = self.find(request) else {
+            return self.unmatched(request);
+        };
+        if self.is_stale(id, &request.envelope) {
+            return;
+        }
+        let reference = Ref::within(request.frame, request.envelope.reference);
+        if !self.events.as_mut().is_none_or(|events| events.take(now)) {
+            return self.reply(id, &reference, Status::Error, TOO_MANY_REQUESTS);
+        }
+        let push = QueuedPush {
+            event: request.event.as_deref().map(Box::from),
+            payload: request.frame.slice_ref(request.envelope.payload.as_bytes()),
+            reference,
+            frame_len: request.frame.len(),
+        };
+        match self.channels.get(id) {
+            Some(Channel {
+                joining: None,
+                topic,
+                ..
+            }) => {
+                let topic = topic.clone();
+                self.deliver(id, &topic, push);
+            }
+            _ => self.queue(id, push),
+        }
+    }
+
+    /// Keeps a push until its channel's join is answered, or refuses it for want of room.
+    fn queue(&mut self, id: ChannelId, push: QueuedPush) {
+        let queued_bytes = self.queued_bytes + push.frame_len;
+        let fits = self.queued_bytes == 0 || queued_bytes <= QUEUED_BYTES_MAX;
+        let pending_max = self.limits.pending_max;
+        let joining = self
+            .channels
+            .get_mut(id)
+            .and_then(|channel| channel.joining.as_mut());
+        match joining.filter(|joining| fits && joining.pushes.len() < pending_max) {
+            Some(joining) => {
+                joining.pushes.push_back(push);
+                self.queued_bytes = queued_bytes;
+            }
+            None => self.reply(id, &push.reference, Status::Error, TOO_MANY_REQUESTS),
+        }
+    }
+
+    /// Hands a push to its channel. The channel may have crashed by a push before it.
+    fn deliver(&mut self, id: ChannelId, topic: &Topic, push: QueuedPush) {
+        let QueuedPush {
+            event,
+            payload,
+            reference,
+            ..
+        } = push;
+        let Some(channel) = self.channels.get(id) else {
+            return self
+                .out
+                .unmatched(Name::Text(topic.as_str()), reference.as_bytes());
+        };
+        let Some(event) = event else {
+            return self.crash_channel(id);
+        };
+        if message::protocol_event(&event) {
+            return self.reply(id, &reference, Status::Error, RESERVED_EVENT);
+        }
+        let (route, join_ref) = (channel.route, channel.carried.clone());
+        let topic = topic.clone();
+        self.out.push(Action::Push {
+            id,
+            route,
+            topic,
+            event,
+            payload,
+            reference,
+            join_ref,
+        });
+    }
+
+    /// The channel of a request's topic.
+    fn find(&self, request: &Request<'_>) -> Option<ChannelId> {
+        self.channels.find(request.topic.as_deref()?)
+    }
+
+    /// Whether a frame belongs to an earlier join of the topic. A null `join_ref` never does.
+    fn is_stale(&self, id: ChannelId, envelope: &Envelope<'_>) -> bool {
+        envelope.join_ref != "null"
+            && self
+                .channels
+                .get(id)
+                .is_some_and(|own| !own.expected.matches(envelope.join_ref))
+    }
+
+    /// Takes a channel out and tells the driver.
+    fn end(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.channels.remove(id)?;
+        self.out.push(Action::Leave {
+            id,
+            topic: channel.topic.clone(),
+        });
+        Some(channel)
+    }
+
+    /// Ends a channel on its own account.
+    fn stop(&mut self, id: ChannelId, event: &str, payload: &[u8]) {
+        let Some(channel) = self.end(id) else { return };
+        if channel.joining.is_some() {
+            self.refuse_join(channel, JOIN_CRASHED);
+        } else {
+            self.out
+                .end(&channel.topic, &channel.expected, event, payload);
+        }
+    }
+
+    /// Answers the join of a channel that was taken out.
+    fn refuse_join(&mut self, mut channel: Channel, response: &[u8]) {
+        let Some(joining) = channel.joining.take() else {
+            return;
+        };
+        self.out
+            .answer_join(&channel, &joining.reference, Status::Error, response);
+        self.out.close(&channel.topic, &joining.closes);
+        self.release(&channel.topic, joining.pushes);
+    }
+
+    /// Gives up a join that was not answered, if it is one; what it had to close is left to do.
+    fn abandon(&mut self, topic: &Topic, joining: Option<Box<Joining>>) -> Vec<Ref> {
+        let Some(joining) = joining else {
+            return Vec::new();
+        };
+        self.release(topic, joining.pushes);
+        joining.closes
+    }
+
+    /// Answers pushes whose join came to nothing.
+    fn release(&mut self, topic: &Topic, pushes: VecDeque<QueuedPush>) {
+        for push in pushes {
+            self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
+            self.out
+                .unmatched(Name::Text(topic.as_str()), push.reference.as_bytes());
+        }
+    }
+
+    fn unmatched(&mut self, request: &Request<'_>) {
+        let reference = request.envelope.reference.as_bytes();
+        self.out
+            .unmatched(Name::Raw(request.envelope.topic), reference);
+    }
+}

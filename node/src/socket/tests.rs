@@ -1,0 +1,142 @@
+//! The protocol's rules, told by what a client and a driver see.
+
+mod joins;
+mod limits;
+mod model;
+mod properties;
+mod pushes;
+mod wire;
+
+use bytes::Bytes;
+use presence::{Time, Topic};
+
+use super::{Action, ChannelId, Close, Limits, Socket, Version};
+
+/// One client with its driver. What happens is told in lines: a frame to the client as it is, an
+/// action as `join TOPIC PAYLOAD`, `leave TOPIC`, or `push TOPIC EVENT PAYLOAD REF JOIN_REF`.
+struct Client {
+    socket: Socket,
+    now: Time,
+    /// Every channel asked to join, oldest first.
+    ids: Vec<ChannelId>,
+}
+
+impl Client {
+    fn new(version: Version, limits: Limits) -> Self {
+        let now = Time::ZERO;
+        Self {
+            socket: Socket::new(version, limits, now),
+            now,
+            ids: Vec::new(),
+        }
+    }
+
+    fn v2() -> Self {
+        Self::new(Version::V2, Limits::default())
+    }
+
+    fn v1() -> Self {
+        Self::new(Version::V1, Limits::default())
+    }
+
+    /// A V2 client that joined `room:x` with the refs `"1"`.
+    fn joined() -> Self {
+        let mut client = Self::v2();
+        client.join("room:x", "1");
+        client
+    }
+
+    /// Feeds one frame and tells what it caused.
+    fn send(&mut self, frame: &str) -> Vec<String> {
+        self.try_send(frame.as_bytes())
+            .expect("a frame that can be decoded")
+    }
+
+    fn try_send(&mut self, frame: &[u8]) -> Result<Vec<String>, Close> {
+        let frame = Bytes::copy_from_slice(frame);
+        self.socket.handle_text(&frame, &route, self.now)?;
+        Ok(self.drain())
+    }
+
+    /// Joins a topic with `reference` as both refs; the channel agrees.
+    fn join(&mut self, topic: &str, reference: &str) -> ChannelId {
+        self.send(&format!(
+            r#"["{reference}","{reference}","{topic}","phx_join",{{}}]"#
+        ));
+        let id = self.newest();
+        self.join_ok(id);
+        id
+    }
+
+    fn join_ok(&mut self, id: ChannelId) -> Vec<String> {
+        self.socket.join_ok(id, b"{}");
+        self.drain()
+    }
+
+    fn join_error(&mut self, id: ChannelId) -> Vec<String> {
+        self.socket.join_error(id, br#"{"reason":"unauthorized"}"#);
+        self.drain()
+    }
+
+    fn newest(&self) -> ChannelId {
+        *self.ids.last().expect("a join before this")
+    }
+
+    fn drain(&mut self) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Some(action) = self.socket.poll_action() {
+            seen.push(match action {
+                Action::Send(frame) => string(&frame),
+                Action::Join {
+                    id, topic, payload, ..
+                } => {
+                    self.ids.push(id);
+                    format!("join {topic} {}", string(&payload))
+                }
+                Action::Leave { topic, .. } => format!("leave {topic}"),
+                Action::Push {
+                    topic,
+                    event,
+                    payload,
+                    reference,
+                    join_ref,
+                    ..
+                } => {
+                    let payload = string(&payload);
+                    format!("push {topic} {event} {payload} {reference:?} {join_ref:?}")
+                }
+            });
+        }
+        seen
+    }
+}
+
+/// Channel 0 serves `room:*`, channel 1 `lobby`.
+fn route(topic: &Topic) -> Option<usize> {
+    match topic.as_str() {
+        room if room.starts_with("room:") => Some(0),
+        "lobby" => Some(1),
+        _ => None,
+    }
+}
+
+fn string(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// An error reply of V2.
+fn refused(join_ref: &str, reference: &str, topic: &str, reason: &str) -> String {
+    format!(
+        r#"[{join_ref},{reference},"{topic}","phx_reply",{{"response":{{"reason":"{reason}"}},"status":"error"}}]"#
+    )
+}
+
+/// An ok reply of V2 with an empty response.
+fn replied(join_ref: &str, reference: &str, topic: &str) -> String {
+    format!(r#"[{join_ref},{reference},"{topic}","phx_reply",{{"response":{{}},"status":"ok"}}]"#)
+}
+
+/// The close of a channel in V2.
+fn closed(join_ref: &str, topic: &str) -> String {
+    format!(r#"[{join_ref},{join_ref},"{topic}","phx_close",{{}}]"#)
+}

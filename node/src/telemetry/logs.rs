@@ -1,0 +1,30 @@
+//! Log lines, on standard error.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use crate::config::{Log, LogFormat};
+
+/// Filters finer than the configuration, for example `info,wingbeat=debug`.
+const FILTER_VARIABLE: &str = "WINGBEAT_LOG";
+
+/// Starts to write log lines; the only state of the process that all its nodes share.
+pub(crate) fn start(log: Log) {
+    let filter = std::env::var(FILTER_VARIABLE).ok();
+    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(log.level.as_str()));
+    let json = match log.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+    } else {
+        lines.with_target(false).with_ansi(io::stderr().is_terminal()).boxed()
+    };
+    // A second start in one process keeps the first.
+    drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
+}

@@ -1,0 +1,5 @@
+//! What an operator sees: log lines and metrics.
+
+pub(crate) mod logs;
+pub(crate) mod metrics;
+mod process;

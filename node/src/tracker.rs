@@ -1,0 +1,550 @@
+//! Presence on this node: the shards behind their locks, and the driver that tells what changed.
+//!
+//! Sockets call straight into a shard; no task stands between. One task, [`Tracker::run`], waits for
+//! the shards' deadlines and publishes their diffs to the registry.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use presence::{
+    Change, Count, Diff, EntryId, Event, INTEREST_ALL, Ref, Replica, Shard, Time, Topic,
+    TrackError, shard_of,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    pubsub::{Broadcast, Registry, Routes, Subscription},
+    wire_format::encode,
+};
+
+/// The node's monotonic clock, as the cores count it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Time {
+        Time::ZERO + self.0.elapsed()
+    }
+
+    pub(crate) fn instant(self, at: Time) -> Instant {
+        self.0 + at.since(Time::ZERO)
+    }
+}
+
+/// All shards of presence of one node.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    clock: Clock,
+    shards: Box<[Mutex<Seat>]>,
+    grown: Box<[AtomicBool]>,
+    /// The earliest deadline of any shard that the driver knows of, in microseconds.
+    deadline: AtomicU64,
+    registry: Arc<Registry>,
+    routes: Arc<Routes>,
+    /// A deadline came nearer.
+    pub(crate) wake: Notify,
+    /// An own feed has grown: the peers are to be told.
+    pub(crate) changed: Notify,
+}
+
+/// One shard and what is kept for it.
+#[derive(Debug)]
+struct Seat {
+    shard: Shard,
+    /// Rendered states by topic, each of one version: a thousand joiners cost one rendering.
+    states: HashMap<Topic, (u64, Bytes), RandomState>,
+    diffs: VecDeque<Diff>,
+}
+
+/// Rendered states kept per shard; beyond it they are rendered anew.
+const STATES_MAX: usize = 4096;
+
+/// Keeps a topic wanted on this node. Dropping it lets the interest go.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    tracker: Arc<Tracker>,
+    hash: u64,
+    /// Its place in the shard's feed: (shard, sequence number).
+    pub(crate) mark: (u16, u64),
+}
+
+/// Keeps a client listed on a topic. Dropping it takes the client off.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    tracker: Arc<Tracker>,
+    topic: Topic,
+    entry: EntryId,
+}
+
+/// Keeps diffs of a topic coming. Dropping it ends that.
+#[derive(Debug)]
+pub(crate) struct Observation {
+    tracker: Arc<Tracker>,
+    topic: Topic,
+}
+
+/// What a client that begins to watch a topic is told.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Diffs after this version follow.
+    pub(crate) version: u64,
+    /// `{key: {"metas": […]}}`.
+    pub(crate) payload: Bytes,
+}
+
+/// One page of a topic's list, rendered.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Keys in all.
+    pub(crate) count: usize,
+    /// `{key: {"metas": […]}}`.
+    pub(crate) presences: Bytes,
+    /// The last key of the page, if there are more.
+    pub(crate) next: Option<String>,
+}
+
+impl Tracker {
+    pub(crate) fn new(
+        config: &presence::Config,
+        shards: u16,
+        me: &Replica,
+        clock: Clock,
+        registry: Arc<Registry>,
+        routes: Arc<Routes>,
+    ) -> Arc<Self> {
+        let seat = |number| {
+            Mutex::new(Seat {
+                shard: Shard::new(config.clone(), number, me.clone()),
+                states: HashMap::default(),
+                diffs: VecDeque::new(),
+            })
+        };
+        Arc::new(Self {
+            clock,
+            shards: (0..shards).map(seat).collect(),
+            grown: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            deadline: AtomicU64::new(u64::MAX),
+            registry,
+            routes,
+            wake: Notify::new(),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn shards(&self) -> u16 {
+        u16::try_from(self.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    pub(crate) fn shard_of(&self, topic: &Topic) -> u16 {
+        shard_of(topic.hash64(), self.shards())
+    }
+
+    /// Works on one shard under its lock. Interest of peers is routed before the lock is given
+    /// back, so nobody sees a presence of a node that broadcasts would not reach.
+    pub(crate) fn with<R>(&self, shard: u16, work: impl FnOnce(&mut Shard) -> R) -> R {
+        self.seat(shard, |seat| work(&mut seat.shard))
+    }
+
+    fn seat<R>(&self, shard: u16, work: impl FnOnce(&mut Seat) -> R) -> R {
+        let index = usize::from(shard);
+        let mut seat = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seat.shard.head();
+        let result = work(&mut seat);
+        while let Some(event) = seat.shard.poll_event() {
+            match event {
+                Event::Interest { hash: INTEREST_ALL, .. } => {}
+                Event::Interest { owner, hash, present } => {
+                    self.routes.interest(hash, owner, present);
+                }
+                Event::Diff(diff) => {
+                    seat.states.remove(&diff.topic);
+                    seat.diffs.push_back(diff);
+                }
+            }
+        }
+        let deadline = seat.shard.poll_timeout();
+        let grown = seat.shard.head() != before;
+        drop(seat);
+        if grown && !self.grown[index].swap(true, Ordering::AcqRel) {
+            self.changed.notify_one();
+        }
+        if let Some(at) = deadline.map(Time::as_micros)
+            && self.deadline.fetch_min(at, Ordering::AcqRel) > at
+        {
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    /// Shards whose own feed has grown since the last call, with its head.
+    pub(crate) fn take_grown(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0..).zip(&self.grown).filter_map(|(shard, grown)| {
+            let grown = grown.swap(false, Ordering::AcqRel);
+            grown.then(|| (shard, self.with(shard, |s| s.head())))
+        })
+    }
+
+    // === what sockets do ===
+
+    /// Tells the peers that a topic is wanted here, if they do not know yet.
+    pub(crate) fn interest(self: &Arc<Self>, topic: &Topic) -> Interest {
+        let (hash, shard) = (topic.hash64(), self.shard_of(topic));
+        let now = self.clock.now();
+        let seq = self.with(shard, |s| s.acquire_interest(hash, now));
+        Interest { tracker: Arc::clone(self), hash, mark: (shard, seq) }
+    }
+
+    /// Begins to watch a topic: the state now, and diffs from then on for the subscription.
+    pub(crate) fn observe(
+        self: &Arc<Self>,
+        topic: &Topic,
+        subscription: &Subscription,
+    ) -> (Observation, State) {
+        let now = self.clock.now();
+        let state = self.seat(self.shard_of(topic), |seat| {
+            seat.shard.observe(topic, now);
+            let state = seat.state(topic);
+            // Under the lock: diffs after this version are published later, none before it reaches
+            // the subscription.
+            subscription.set_presence_after(state.version);
+            state
+        });
+        (Observation { tracker: Arc::clone(self), topic: topic.clone() }, state)
+    }
+
+    /// The state of a topic that is watched already.
+    pub(crate) fn resume(&self, topic: &Topic, subscription: &Subscription) -> State {
+        self.seat(self.shard_of(topic), |seat| {
+            let state = seat.state(topic);
+            subscription.set_presence_after(state.version);
+            state
+        })
+    }
+
+    /// Lists a client that watches the topic. `state` is what it is about to be told: it gets the
+    /// client's own entry, which the diff that announces it to the others will repeat.
+    pub(crate) fn track(
+        self: &Arc<Self>,
+        topic: &Topic,
+        key: &str,
+        meta: &[u8],
+        state: Option<&mut State>,
+    ) -> Result<Tracked, TrackError> {
+        let now = self.clock.now();
+        let entry = self.seat(self.shard_of(topic), |seat| {
+            let entry = seat.shard.track(topic, key, meta, now)?;
+            if let Some(state) = state {
+                seat.splice(topic, entry, state);
+            }
+            Ok(entry)
+        })?;
+        Ok(Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry })
+    }
+
+    // === queries ===
+
+    pub(crate) fn list(&self, topic: &Topic, after: Option<&str>, keys_max: usize) -> Listing {
+        self.with(self.shard_of(topic), |shard| {
+            let page = shard.list_page(topic, after, keys_max);
+            let metas = page.entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
+            Listing {
+                count: shard.count(topic).keys,
+                presences: render_state(metas),
+                next: page.next.map(ToOwned::to_owned),
+            }
+        })
+    }
+
+    /// `{"metas": […]}` of one key; `None` when nobody is there under it.
+    pub(crate) fn get(&self, topic: &Topic, key: &str) -> Option<Bytes> {
+        self.with(self.shard_of(topic), |shard| {
+            let entries = shard.get(topic, key);
+            if entries.is_empty() {
+                return None;
+            }
+            let mut json = Vec::new();
+            let metas = entries.iter().map(|entry| Meta::of(entry.meta, entry.reference));
+            render_metas(&mut json, metas);
+            Some(json.into())
+        })
+    }
+
+    /// The first topics with presences that start so, by name, with their keys' count.
+    pub(crate) fn topics(&self, prefix: &str, limit: usize) -> BTreeMap<Topic, Count> {
+        let mut first = BTreeMap::new();
+        for shard in 0..self.shards() {
+            self.with(shard, |s| {
+                let topics = s.topics(prefix, None).take(limit);
+                first.extend(topics.map(|(topic, count)| (topic.clone(), count)));
+            });
+            while first.len() > limit {
+                first.pop_last();
+            }
+        }
+        first
+    }
+
+    // === the driver ===
+
+    /// Publishes diffs when they are due, for as long as the node lives.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let deadline = Time::from_micros(self.deadline.load(Ordering::Acquire));
+            if deadline.as_micros() == u64::MAX {
+                self.wake.notified().await;
+                continue;
+            }
+            let at = tokio::time::Instant::from_std(self.clock.instant(deadline));
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => self.flush(),
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    fn flush(&self) {
+        self.deadline.store(u64::MAX, Ordering::Release);
+        for shard in 0..self.shards() {
+            let now = self.clock.now();
+            let diffs = self.seat(shard, |seat| {
+                if seat.shard.poll_timeout().is_some_and(|at| at <= now) {
+                    seat.shard.handle_timeout(now);
+                }
+                std::mem::take(&mut seat.diffs)
+            });
+            // `seat` queues events after the work: those of this round are taken here.
+            let late = self.seat(shard, |seat| std::mem::take(&mut seat.diffs));
+            for diff in diffs.into_iter().chain(late) {
+                let payload = render_diff(&diff);
+                let broadcast = Broadcast::new(&diff.topic, "presence_diff", &payload, encode);
+                self.registry.presence(&broadcast, diff.version);
+            }
+        }
+    }
+}
+
+impl Seat {
+    fn state(&mut self, topic: &Topic) -> State {
+        let version = self.shard.told_version(topic);
+        if let Some((cached, payload)) = self.states.get(topic)
+            && *cached == version
+        {
+            return State { version, payload: payload.clone() };
+        }
+        let (version, entries) = self.shard.told(topic);
+        let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
+        let payload = render_state(metas);
+        if self.states.len() < STATES_MAX {
+            self.states.insert(topic.clone(), (version, payload.clone()));
+        }
+        State { version, payload }
+    }
+
+    /// Adds an entry that is not yet told to a state.
+    fn splice(&self, topic: &Topic, entry: EntryId, state: &mut State) {
+        let Some(own) = self.shard.entry(entry) else { return };
+        let (_, told) = self.shard.told_key(topic, own.key);
+        if told.is_empty() {
+            let own = render_state([(own.key, own.meta, own.reference)].into_iter());
+            state.payload = join_objects(&own, &state.payload);
+        } else {
+            let (_, mut entries) = self.shard.told(topic);
+            let at = entries.partition_point(|entry| entry.key <= own.key);
+            entries.insert(at, own);
+            let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
+            state.payload = render_state(metas);
+        }
+    }
+}
+
+impl Tracked {
+    /// Replaces the client's meta.
+    pub(crate) fn update(&self, meta: &[u8]) -> Result<(), TrackError> {
+        let now = self.tracker.clock.now();
+        let shard = self.tracker.shard_of(&self.topic);
+        self.tracker.with(shard, |shard| shard.update(self.entry, meta, now))
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let now = self.tracker.clock.now();
+        let shard = self.tracker.shard_of(&self.topic);
+        self.tracker.with(shard, |shard| shard.untrack(self.entry, now));
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        let now = self.tracker.clock.now();
+        let shard = self.tracker.shard_of(&self.topic);
+        self.tracker.seat(shard, |seat| {
+            seat.shard.unobserve(&self.topic, now);
+            if !seat.shard.is_observed(&self.topic) {
+                seat.states.remove(&self.topic);
+            }
+        });
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let now = self.tracker.clock.now();
+        self.tracker.with(self.mark.0, |shard| shard.release_interest(self.hash, now));
+    }
+}
+
+// === rendering: what phoenix.js reads ===
+
+/// A meta as its client wrote it, and what is added to it.
+struct Meta<'a> {
+    meta: &'a [u8],
+    reference: Ref,
+    previous: Option<Ref>,
+}
+
+impl<'a> Meta<'a> {
+    fn of(meta: &'a [u8], reference: Ref) -> Self {
+        Self { meta, reference, previous: None }
+    }
+
+    /// The meta is a JSON object; whoever tracked it saw to that.
+    fn render(&self, json: &mut Vec<u8>) {
+        let body = self.meta.trim_ascii_end();
+        let body = body.strip_suffix(b"}").unwrap_or(b"{").trim_ascii_end();
+        json.extend_from_slice(body);
+        let comma = if body.ends_with(b"{") { "" } else { "," };
+        json.extend_from_slice(format!("{comma}\"phx_ref\":\"{}\"", self.reference).as_bytes());
+        if let Some(previous) = self.previous {
+            json.extend_from_slice(format!(",\"phx_ref_prev\":\"{previous}\"").as_bytes());
+        }
+        json.push(b'}');
+    }
+}
+
+fn render_metas<'a>(json: &mut Vec<u8>, metas: impl Iterator<Item = Meta<'a>>) {
+    json.extend_from_slice(b"{\"metas\":[");
+    for (at, meta) in metas.enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        meta.render(json);
+    }
+    json.extend_from_slice(b"]}");
+}
+
+/// `{key: {"metas": […]}}` of entries sorted by key.
+fn render_state<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8], Ref)>) -> Bytes {
+    let mut by_key: BTreeMap<&str, Vec<Meta<'_>>> = BTreeMap::new();
+    for (key, meta, reference) in entries {
+        by_key.entry(key).or_default().push(Meta::of(meta, reference));
+    }
+    let mut json = Vec::new();
+    render_keys(&mut json, by_key);
+    json.into()
+}
+
+fn render_keys(json: &mut Vec<u8>, by_key: BTreeMap<&str, Vec<Meta<'_>>>) {
+    json.push(b'{');
+    for (at, (key, metas)) in by_key.into_iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        push_json_string(json, key);
+        json.push(b':');
+        render_metas(json, metas.into_iter());
+    }
+    json.push(b'}');
+}
+
+/// `{"joins": {…}, "leaves": {…}}`.
+fn render_diff(diff: &Diff) -> Bytes {
+    fn grouped(changes: &[Change]) -> BTreeMap<&str, Vec<Meta<'_>>> {
+        let mut by_key: BTreeMap<&str, Vec<Meta<'_>>> = BTreeMap::new();
+        for change in changes {
+            by_key.entry(&change.key).or_default().push(Meta {
+                meta: &change.meta,
+                reference: change.reference,
+                previous: change.previous,
+            });
+        }
+        by_key
+    }
+    let mut json = b"{\"joins\":".to_vec();
+    render_keys(&mut json, grouped(&diff.joins));
+    json.extend_from_slice(b",\"leaves\":");
+    render_keys(&mut json, grouped(&diff.leaves));
+    json.push(b'}');
+    json.into()
+}
+
+/// One object of the members of two that share no key.
+fn join_objects(one: &[u8], other: &[u8]) -> Bytes {
+    if other == b"{}" {
+        return Bytes::copy_from_slice(one);
+    }
+    let one = one.strip_suffix(b"}").unwrap_or(one);
+    let other = other.strip_prefix(b"{").unwrap_or(other);
+    Bytes::from([one, b",", other].concat())
+}
+
+/// Appends a text as a JSON string.
+pub(crate) fn push_json_string(json: &mut Vec<u8>, text: &str) {
+    // Writing a string to a Vec cannot fail.
+    let written = serde_json::to_writer(json, text);
+    debug_assert!(written.is_ok(), "a string is always valid JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(n: u64) -> Ref {
+        let replica = Replica { name: "n".parse().expect("a name"), incarnation: n };
+        let mut shard = Shard::new(presence::Config::default(), 0, replica);
+        let topic = "t".parse().expect("a topic");
+        let entry = shard.track(&topic, "k", b"{}", Time::ZERO).expect("room");
+        shard.reference(entry).expect("tracked")
+    }
+
+    #[test]
+    fn metas_get_their_reference_behind_what_the_client_wrote() {
+        let (a, b) = (reference(1), reference(2));
+        let render = |meta: &[u8], previous| {
+            let mut json = Vec::new();
+            Meta { meta, reference: a, previous }.render(&mut json);
+            String::from_utf8(json).expect("UTF-8")
+        };
+        assert_eq!(render(b"{}", None), format!(r#"{{"phx_ref":"{a}"}}"#));
+        let with_previous = format!(r#"{{"x":1,"phx_ref":"{a}","phx_ref_prev":"{b}"}}"#);
+        assert_eq!(render(b"{\"x\":1 } ", Some(b)), with_previous);
+    }
+
+    #[test]
+    fn several_metas_of_a_key_stand_under_it_together() {
+        let (a, b) = (reference(1), reference(2));
+        let entries = [("u\"1", &b"{}"[..], a), ("u\"1", b"{}", b)];
+        let state = render_state(entries.into_iter());
+        let value: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
+        assert_eq!(value["u\"1"]["metas"].as_array().map(Vec::len), Some(2));
+        assert_eq!(render_state(std::iter::empty()), "{}");
+    }
+
+    #[test]
+    fn joining_objects_keeps_the_members_of_both() {
+        assert_eq!(join_objects(b"{\"a\":1}", b"{\"b\":2}"), "{\"a\":1,\"b\":2}");
+        assert_eq!(join_objects(b"{\"a\":1}", b"{}"), "{\"a\":1}");
+    }
+}

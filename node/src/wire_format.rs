@@ -1,0 +1,77 @@
+//! The envelopes that clients read, by [`Format`].
+
+use bytes::Bytes;
+
+use crate::{
+    pubsub::Format,
+    socket::{Version, encode_broadcast},
+    tracker::push_json_string,
+};
+
+/// Encodes a broadcast: once per format in use, never per subscriber.
+pub(crate) fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
+    match format {
+        Format::V1 => encode_broadcast(Version::V1, topic, event, payload),
+        Format::V2 => encode_broadcast(Version::V2, topic, event, payload),
+        Format::Sse => encode_sse(topic, event, payload),
+    }
+}
+
+/// One server-sent event. A presence event's payload is an object and gets the topic as a member of
+/// it; any other stands beside topic and event.
+pub(crate) fn encode_sse(topic: &str, event: &str, payload: &[u8]) -> Bytes {
+    let (name, close): (&str, &[u8]) = match event {
+        "presence_diff" => ("presence_diff", b""),
+        "presence_state" => ("presence_state", b"}"),
+        _ => ("broadcast", b"}"),
+    };
+    let mut frame = Vec::with_capacity(payload.len() + topic.len() + event.len() + 64);
+    frame.extend_from_slice(b"event: ");
+    frame.extend_from_slice(name.as_bytes());
+    frame.extend_from_slice(b"\ndata: {\"topic\":");
+    push_json_string(&mut frame, topic);
+    let payload = match event {
+        "presence_diff" => {
+            frame.push(b',');
+            payload.strip_prefix(b"{").unwrap_or(payload)
+        }
+        "presence_state" => {
+            frame.extend_from_slice(b",\"presences\":");
+            payload
+        }
+        _ => {
+            frame.extend_from_slice(b",\"event\":");
+            push_json_string(&mut frame, event);
+            frame.extend_from_slice(b",\"payload\":");
+            payload
+        }
+    };
+    // A line break in JSON is white space, but would end the field.
+    frame.extend(payload.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    frame.extend_from_slice(close);
+    frame.extend_from_slice(b"\n\n");
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_sent_events_are_one_line_of_json_each() {
+        let frame = encode_sse("room:\"a\"", "new", b"{\n\"x\":1}\r\n");
+        let data = "{\"topic\":\"room:\\\"a\\\"\",\"event\":\"new\",\"payload\":{ \"x\":1}  }";
+        assert_eq!(frame, format!("event: broadcast\ndata: {data}\n\n"));
+    }
+
+    #[test]
+    fn presence_events_carry_their_topic_inside() {
+        let diff = encode_sse("t", "presence_diff", b"{\"joins\":{},\"leaves\":{}}");
+        assert_eq!(
+            diff,
+            "event: presence_diff\ndata: {\"topic\":\"t\",\"joins\":{},\"leaves\":{}}\n\n"
+        );
+        let state = encode_sse("t", "presence_state", b"{}");
+        assert_eq!(state, "event: presence_state\ndata: {\"topic\":\"t\",\"presences\":{}}\n\n");
+    }
+}

@@ -1,0 +1,112 @@
+//! What one shard may hold, and how long it waits.
+
+use std::time::Duration;
+
+/// Bytes of the longest presence key.
+pub const KEY_LEN_MAX: usize = 256;
+
+/// Bytes of the largest presence meta.
+pub const META_LEN_MAX: usize = 16 * 1024;
+
+/// The interest hash that stands for every topic. No topic has it, see [`crate::Topic::hash64`].
+pub const INTEREST_ALL: u64 = 0;
+
+/// Slots, of entries and interests together, that one owner can have in one shard.
+///
+/// It keeps a repair bitmap (one bit a slot), together with one entry of the largest size, under
+/// the 64 KiB of one message, even where each word of it is encoded in nine bytes.
+pub const SLOTS_MAX: u32 = 64 * 5120;
+
+/// The limits and times of one [`crate::Shard`].
+///
+/// All nodes of a cluster may run with different values: none of them crosses the wire.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Removals remembered per owner, at least. 0 is allowed: a peer that fell behind then needs
+    /// the bitmap after every removal it missed. Default 1,024.
+    pub tombstones_min: usize,
+    /// Removals remembered per owner, at most; in between it is one eighth of the owner's live
+    /// slots. 16 bytes each. Default 65,536.
+    pub tombstones_max: usize,
+    /// The shortest time between two diffs of one topic; the first change after a pause is told
+    /// at once. Default 5 ms.
+    pub flush_interval: Duration,
+    /// How long an owner that came up may stay hidden while it is being caught up with.
+    /// Default 1 s.
+    pub reveal_timeout: Duration,
+    /// Joins and leaves in one [`crate::Diff`], at most; more are told in several. At least 2
+    /// (an update is both). Default 1,000.
+    pub diff_events_max: usize,
+    /// How long an interest outlives its last holder. Default 10 s.
+    pub interest_linger: Duration,
+    /// Own interests; beyond it one interest in everything stands for all further ones. At most
+    /// a quarter of [`SLOTS_MAX`]. Default 62,500.
+    pub interests_max: usize,
+    /// Own entries; beyond it [`crate::Shard::track`] refuses. With `interests_max` it stays
+    /// under [`SLOTS_MAX`]. Default 262,144.
+    pub entries_max: usize,
+    /// Forgotten nodes whose last incarnation is remembered, so that a third node cannot bring
+    /// it back. Default 4,096.
+    pub graves_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tombstones_min: 1024,
+            tombstones_max: 65_536,
+            flush_interval: Duration::from_millis(5),
+            reveal_timeout: Duration::from_secs(1),
+            diff_events_max: 1000,
+            interest_linger: Duration::from_secs(10),
+            interests_max: 1_000_000 / 16,
+            entries_max: 1 << 18,
+            graves_max: 4096,
+        }
+    }
+}
+
+impl Config {
+    /// The same, with every value inside its documented bounds.
+    pub(crate) fn bounded(mut self) -> Self {
+        let slots = SLOTS_MAX as usize;
+        self.diff_events_max = self.diff_events_max.max(2);
+        self.interests_max = self.interests_max.min(slots / 4);
+        // One slot is kept for the interest in everything.
+        self.entries_max = self.entries_max.min(slots - self.interests_max - 1);
+        self
+    }
+
+    /// Removals to remember of an owner with this many live slots.
+    pub(crate) fn tombstones(&self, live: usize) -> usize {
+        (live / 8).max(self.tombstones_min).min(self.tombstones_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_and_interests_always_fit_the_slots() {
+        for (entries_max, interests_max) in [(usize::MAX, usize::MAX), (usize::MAX, 0), (0, 7)] {
+            let config = Config {
+                entries_max,
+                interests_max,
+                ..Config::default()
+            }
+            .bounded();
+            assert!(config.entries_max + config.interests_max < SLOTS_MAX as usize);
+        }
+        let config = Config::default();
+        assert_eq!(config.clone().bounded().entries_max, config.entries_max);
+    }
+
+    #[test]
+    fn the_ring_grows_with_the_owner_between_its_bounds() {
+        let config = Config::default();
+        assert_eq!(config.tombstones(0), 1024);
+        assert_eq!(config.tombstones(80_000), 10_000);
+        assert_eq!(config.tombstones(10_000_000), 65_536);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the members' list says of other nodes.
+
+use super::Shard;
+use crate::{NodeIx, Replica, Time, owner::Phase};
+
+/// What became of a node that is said to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// It was not known: its log is to be fetched from the start.
+    New,
+    /// It is known and shown.
+    Known,
+    /// It is known, and shown once its log is caught up with.
+    Revealing,
+    /// An older run of it was known, and is gone now.
+    Replaced,
+    /// It is an old run, or one that was forgotten and only it can bring back. It is to be told
+    /// the incarnation.
+    Ignored {
+        /// The highest incarnation seen under its name.
+        seen: u64,
+    },
+}
+
+impl Shard {
+    /// A node is up; `direct` when it said so itself, over its own link.
+    ///
+    /// A node is hidden until its log reaches the head heard of it, or for
+    /// [`crate::Config::reveal_timeout`].
+    pub fn member_up(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
+        if ix == NodeIx::SELF {
+            return Up::Ignored {
+                seen: self.me().incarnation,
+            };
+        }
+        let mut known = self.store.owners.get(ix).map(|owner| owner.replica.clone());
+        if let Some(other) = known.take_if(|known| known.name != replica.name) {
+            self.bury(ix, &other, now);
+        }
+        let Some(known) = known else {
+            return self.start(ix, replica, direct, now);
+        };
+        if replica.incarnation < known.incarnation {
+            return Up::Ignored {
+                seen: known.incarnation,
+            };
+        }
+        if replica.incarnation > known.incarnation {
+            self.drop_owner(ix, now);
+            self.insert(ix, replica, now);
+            return Up::Replaced;
+        }
+        if let Some(Phase::Hidden { heard }) = self.store.owners.get(ix).map(|o| o.phase()) {
+            let deadline = now + self.store.config.reveal_timeout;
+            let phase = Phase::CatchingUp {
+                target: heard,
+                frozen: false,
+            };
+            self.store.owners.set_phase(ix, phase, Some(deadline));
+            self.show_if_caught_up(ix, now);
+        }
+        if self.store.owners.is_shown(ix) {
+            Up::Known
+        } else {
+            Up::Revealing
+        }
+    }
+
+    /// A node's run, and all before it, are down: its entries are hidden at once.
+    pub fn member_down(&mut self, ix: NodeIx, incarnation: u64, now: Time) {
+        let Some(owner) = self.store.owners.other_mut(ix) else {
+            return;
+        };
+        if owner.replica.incarnation <= incarnation
+            && !matches!(owner.phase(), Phase::Hidden { .. })
+        {
+            self.store
+                .owners
+                .set_phase(ix, Phase::Hidden { heard: None }, None);
+            self.store.differ.start_sweep(ix, now);
+        }
+    }
+
+    /// A node's run, and all before it, are gone for good, unless it says otherwise itself.
+    pub fn member_forget(&mut self, ix: NodeIx, incarnation: u64, now: Time) {
+        let Some(owner) = self.store.owners.other_mut(ix) else {
+            return;
+        };
+        if owner.replica.incarnation <= incarnation {
+            let buried = Replica {
+                name: owner.replica.name.clone(),
+                incarnation,
+            };
+            self.bury(ix, &buried, now);
+        }
+    }
+
+    /// A node speaks of the head of its own log: it is shown once that is reached.
+    pub fn saw_head(&mut self, ix: NodeIx, incarnation: u64, head: u64, now: Time) {
+        if let Some(owner) = self.store.owners.other_mut(ix)
+            && owner.replica.incarnation == incarnation
+        {
+            owner.hear_directly(head);
+            self.show_if_caught_up(ix, now);
+        }
+    }
+
+    /// The replica of this owner is wrong: it is emptied, to be fetched from the start.
+    ///
+    /// Until it is caught up with, queries do not show the owner, and observers are told nothing
+    /// of it: then they are told the difference.
+    pub fn refetch(&mut self, ix: NodeIx, now: Time) {
+        let Some(owner) = self.store.owners.other_mut(ix) else {
+            return;
+        };
+        let target = Some(owner.head_seen);
+        let phase = owner.phase();
+        match phase {
+            Phase::Hidden { .. } => {}
+            Phase::Shown | Phase::CatchingUp { .. } => {
+                let was_shown = phase == Phase::Shown;
+                let frozen = owner.is_frozen() || was_shown;
+                let deadline = now + self.store.config.reveal_timeout;
+                let phase = Phase::CatchingUp { target, frozen };
+                self.store.owners.set_phase(ix, phase, Some(deadline));
+            }
+        }
+        self.store.clear(ix, now);
+        if let Some(owner) = self.store.owners.other_mut(ix) {
+            owner.feed = crate::feed::Feed::default();
+        }
+        self.show_if_caught_up(ix, now);
+    }
+
+    /// Shows an owner that is to be caught up with, if it is.
+    pub(super) fn show_if_caught_up(&mut self, ix: NodeIx, now: Time) {
+        if self
+            .store
+            .owners
+            .get(ix)
+            .is_some_and(|owner| owner.is_caught_up())
+        {
+            self.show(ix, now);
+        }
+    }
+
+    pub(super) fn show(&mut self, ix: NodeIx, now: Time) {
+        self.store.owners.set_phase(ix, Phase::Shown, None);
+        self.store.differ.start_sweep(ix, now);
+    }
+
+    fn start(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
+        match self.graves.incarnation(&replica.name) {
+            // Only a node itself says that it is not gone after all.
+            Some(seen)
+                if replica.incarnation < seen || (replica.incarnation == seen && !direct) =>
+            {
+                Up::Ignored { seen }
+            }
+            Some(_) | None => {
+                self.insert(ix, replica, now);
+                Up::New
+            }
+        }
+    }
+
+    fn insert(&mut self, ix: NodeIx, replica: &Replica, now: Time) {
+        let deadline = now + self.store.config.reveal_timeout;
+        self.store.owners.insert(ix, replica.clone(), deadline);
+    }
+
+    fn bury(&mut self, ix: NodeIx, replica: &Replica, now: Time) {
+        self.graves.dig(&replica.name, replica.incarnation);
+        self.drop_owner(ix, now);
+    }
+
+    fn drop_owner(&mut self, ix: NodeIx, now: Time) {
+        self.store.clear(ix, now);
+        if self
+            .store
+            .owners
+            .remove(ix)
+            .is_some_and(|owner| owner.is_frozen())
+        {
+            // What observers were not told for a while, they are told now.
+            self.store.differ.start_sweep(ix, now);
+        }
+    }
+}

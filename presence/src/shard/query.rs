@@ -1,0 +1,158 @@
+//! Who is where: the entries of all owners that are shown.
+
+use std::collections::BTreeSet;
+
+use super::Shard;
+use crate::{
+    NodeIx, Ref, Topic,
+    index::{Member, Roster, Share},
+};
+
+/// One client in one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The node that holds the client.
+    pub owner: NodeIx,
+    /// What the client is listed under; not unique.
+    pub key: &'a str,
+    /// What the client says of itself.
+    pub meta: &'a [u8],
+    /// The version's name, `phx_ref`.
+    pub reference: Ref,
+    /// The version before, `phx_ref_prev`. Lists do not know it: it is only told in diffs.
+    pub previous: Option<Ref>,
+}
+
+/// How many are in a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Entries.
+    pub entries: usize,
+    /// Different keys among them.
+    pub keys: usize,
+}
+
+/// A part of a topic's list, by keys in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<'a> {
+    /// All entries of the page's keys.
+    pub entries: Vec<Entry<'a>>,
+    /// The last key of the page, when more follow it.
+    pub next: Option<&'a str>,
+}
+
+impl Shard {
+    /// All entries of a topic at present, by key and reference.
+    pub fn list(&self, topic: &Topic) -> Vec<Entry<'_>> {
+        sorted(self.shown(topic).collect())
+    }
+
+    /// The entries of a topic with this key, by reference.
+    pub fn get(&self, topic: &Topic, key: &str) -> Vec<Entry<'_>> {
+        let found = self.store.index.find(topic, key);
+        sorted(
+            found
+                .filter_map(|m| self.resolve(&m))
+                .filter(|entry| entry.key == key)
+                .collect(),
+        )
+    }
+
+    /// How many are in a topic. Takes a time proportional to the nodes that have entries in it,
+    /// while none of these is hidden; then to the entries.
+    pub fn count(&self, topic: &Topic) -> Count {
+        let index = &self.store.index;
+        let roster = index.id(topic).and_then(|id| index.roster(id));
+        roster.map_or_else(Count::default, |roster| self.count_of(roster))
+    }
+
+    /// The entries of the `keys_max` lowest keys above `after_key`, always all of a key.
+    pub fn list_page(&self, topic: &Topic, after_key: Option<&str>, keys_max: usize) -> Page<'_> {
+        let follows = |entry: &Entry<'_>| after_key.is_none_or(|after| entry.key > after);
+        // One more key than asked for says whether there is a next page.
+        let mut keys = BTreeSet::new();
+        for entry in self.shown(topic).filter(follows) {
+            keys.insert(entry.key);
+            if keys.len() > keys_max.saturating_add(1) {
+                keys.pop_last();
+            }
+        }
+        let has_more = keys.len() > keys_max;
+        if has_more {
+            keys.pop_last();
+        }
+        let entries = self
+            .shown(topic)
+            .filter(|entry| keys.contains(entry.key))
+            .collect();
+        let next = keys.last().copied().filter(|_| has_more);
+        Page {
+            entries: sorted(entries),
+            next,
+        }
+    }
+
+    /// The topics with entries whose names start with `prefix` and come after `after`, in order.
+    pub fn topics<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a Topic, Count)> + 'a {
+        let rosters = self.store.index.with_prefix(prefix, after);
+        rosters
+            .map(|roster| (&roster.name, self.count_of(roster)))
+            .filter(|(_, count)| count.entries > 0)
+    }
+
+    /// What the observers of a topic were told, by key and reference, and the version of it:
+    /// diffs with higher versions lead from here to the present. Without observers, the present.
+    pub fn told<'a>(&'a self, topic: &Topic) -> (u64, Vec<Entry<'a>>) {
+        let store = &self.store;
+        let id = store.index.id(topic);
+        let told = id.and_then(|id| store.differ.told(id, &store.owners, &store.index));
+        (
+            store.differ.version(id),
+            told.map_or_else(|| self.list(topic), sorted),
+        )
+    }
+
+    fn shown(&self, topic: &Topic) -> impl Iterator<Item = Entry<'_>> {
+        let index = &self.store.index;
+        let roster = index.id(topic).and_then(|id| index.roster(id));
+        roster
+            .into_iter()
+            .flat_map(Roster::members)
+            .filter_map(|member| self.resolve(member))
+    }
+
+    fn resolve(&self, member: &Member) -> Option<Entry<'_>> {
+        let owner = self
+            .store
+            .owners
+            .get(member.owner)
+            .filter(|owner| owner.is_shown())?;
+        owner.entry(member.owner, member.slot)
+    }
+
+    fn count_of(&self, roster: &Roster) -> Count {
+        let owners = &self.store.owners;
+        let is_shown = |share: &&Share| owners.is_shown(share.owner);
+        let shares = roster.shares();
+        let entries = shares
+            .iter()
+            .filter(is_shown)
+            .map(|share| share.entries as usize)
+            .sum();
+        let keys = if shares.iter().all(|share| is_shown(&share)) {
+            roster.keys() as usize
+        } else {
+            roster.keys_where(|member| owners.is_shown(member.owner))
+        };
+        Count { entries, keys }
+    }
+}
+
+fn sorted(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
+    entries.sort_unstable_by_key(|entry| (entry.key, entry.reference));
+    entries
+}

@@ -1,0 +1,232 @@
+//! What clients of this node do.
+
+use super::Shard;
+use crate::{
+    Actor, Dot, Entry, KEY_LEN_MAX, META_LEN_MAX, NodeIx, Ref, SLOTS_MAX, Time, Topic,
+    feed::{Held, Slot},
+    interest::Acquired,
+    range::Pair,
+    store::Tenant,
+};
+
+/// An entry that this node tracks, until it is untracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    slot: u32,
+    serial: u64,
+}
+
+/// Why an entry was not tracked or updated. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrackError {
+    /// The key is over [`KEY_LEN_MAX`].
+    #[error("presence key of {len} bytes, limit {KEY_LEN_MAX}")]
+    KeyTooLong {
+        /// Bytes of the key.
+        len: usize,
+    },
+    /// The meta is over [`META_LEN_MAX`].
+    #[error("presence meta of {len} bytes, limit {META_LEN_MAX}")]
+    MetaTooLong {
+        /// Bytes of the meta.
+        len: usize,
+    },
+    /// This node tracks as many entries as it may, see [`crate::Config::entries_max`].
+    #[error("too many presences")]
+    Full,
+    /// The entry was untracked before.
+    #[error("no such presence")]
+    Unknown,
+}
+
+impl Shard {
+    /// Lists a client in a topic. The meta is opaque here; clients expect a JSON object.
+    ///
+    /// It holds the topic's interest as long as the entry lives.
+    pub fn track(
+        &mut self,
+        topic: &Topic,
+        key: &str,
+        meta: &[u8],
+        now: Time,
+    ) -> Result<EntryId, TrackError> {
+        if key.len() > KEY_LEN_MAX {
+            return Err(TrackError::KeyTooLong { len: key.len() });
+        }
+        check_meta(meta)?;
+        if self.own.entries >= self.store.config.entries_max {
+            return Err(TrackError::Full);
+        }
+        // Before the entry: who knows the entry must know the interest.
+        self.acquire_interest(topic.hash64(), now);
+        let Some(slot) = self.allocate() else {
+            self.release_interest(topic.hash64(), now);
+            return Err(TrackError::Full);
+        };
+        self.own.tracked += 1;
+        self.own.entries += 1;
+        let serial = self.own.tracked;
+        self.own.serials[slot as usize] = serial;
+        let seq = self.head() + 1;
+        let tenant = Tenant::Presence {
+            topic,
+            pair: Pair::new(key, meta),
+        };
+        self.store
+            .put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+        Ok(EntryId { slot, serial })
+    }
+
+    /// Replaces an entry's meta; its key and topic stay.
+    pub fn update(&mut self, id: EntryId, meta: &[u8], now: Time) -> Result<(), TrackError> {
+        check_meta(meta)?;
+        let Some(Slot {
+            born,
+            held: Held::Presence { topic, pair, .. },
+            ..
+        }) = self.slot_of(id)
+        else {
+            return Err(TrackError::Unknown);
+        };
+        let (born, pair) = (*born, Pair::new(pair.key(), meta));
+        let name = self
+            .store
+            .index
+            .name(*topic)
+            .ok_or(TrackError::Unknown)?
+            .clone();
+        let seq = self.head() + 1;
+        let tenant = Tenant::Presence { topic: &name, pair };
+        self.store
+            .put((NodeIx::SELF, id.slot), (seq, born), tenant, now);
+        Ok(())
+    }
+
+    /// Takes an entry off its topic; `false` when it was already.
+    pub fn untrack(&mut self, id: EntryId, now: Time) -> bool {
+        let Some(Slot {
+            held: Held::Presence { topic, .. },
+            ..
+        }) = self.slot_of(id)
+        else {
+            return false;
+        };
+        let hash = self.store.index.name(*topic).map(Topic::hash64);
+        self.own.entries -= 1;
+        self.empty(id.slot, now);
+        if let Some(hash) = hash {
+            self.release_interest(hash, now);
+        }
+        true
+    }
+
+    /// What clients know the entry's present version by.
+    pub fn reference(&self, id: EntryId) -> Option<Ref> {
+        self.slot_of(id)
+            .map(|slot| self.store.owners.me().refs.at(slot.seq))
+    }
+
+    /// The operation that made the entry's present version; [`Ref::of`] it is its reference.
+    pub fn dot(&self, id: EntryId) -> Option<Dot<Actor>> {
+        let owners = &self.store.owners;
+        self.slot_of(id)
+            .map(|slot| owners.dot(owners.me(), slot.seq))
+    }
+
+    /// The entry as it is.
+    pub fn entry(&self, id: EntryId) -> Option<Entry<'_>> {
+        self.slot_of(id)?;
+        self.store.owners.me().entry(NodeIx::SELF, id.slot)
+    }
+
+    /// One more observer of a topic. It knows the state that [`Self::told`] gives, whose version
+    /// is returned, and needs all diffs with higher versions.
+    pub fn observe(&mut self, topic: &Topic, _now: Time) -> u64 {
+        let store = &mut self.store;
+        store.differ.observe(topic, &store.owners, &mut store.index)
+    }
+
+    /// One observer less.
+    pub fn unobserve(&mut self, topic: &Topic, _now: Time) {
+        if let Some(id) = self.store.index.id(topic) {
+            self.store.differ.unobserve(id, &mut self.store.index);
+        }
+    }
+
+    /// Asks peers for the broadcasts of the topics with this hash, one holder more.
+    ///
+    /// Returns the sequence number of the interest in this node's log: peers whose position has
+    /// reached it send the broadcasts. With too many interests it is the one in everything.
+    pub fn acquire_interest(&mut self, hash: u64, now: Time) -> u64 {
+        match self.interests.acquire(hash) {
+            Acquired::Held(slot) => self
+                .store
+                .owners
+                .me()
+                .feed
+                .slot(slot)
+                .map_or(0, |slot| slot.seq),
+            Acquired::Fresh(hash) => {
+                // The limits of the configuration leave a slot for each interest.
+                let Some(slot) = self.allocate() else {
+                    return self.head();
+                };
+                self.interests.insert(hash, slot);
+                let seq = self.head() + 1;
+                let tenant = Tenant::Interest { hash };
+                self.store
+                    .put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+                seq
+            }
+        }
+    }
+
+    /// One holder of an interest less. The last one's stays for [`crate::Config::interest_linger`].
+    pub fn release_interest(&mut self, hash: u64, now: Time) {
+        self.interests
+            .release(hash, now + self.store.config.interest_linger);
+    }
+
+    /// A peer has seen a higher incarnation of this node than its own: all entries and interests
+    /// are written anew under `incarnation`, from 1 on. Observers see updates.
+    ///
+    /// An incarnation that is not higher than the present one is ignored.
+    pub fn rekey(&mut self, incarnation: u64, now: Time) {
+        if incarnation > self.me().incarnation {
+            self.store.rekey(incarnation, now);
+        }
+    }
+
+    /// Empties an own slot.
+    pub(super) fn empty(&mut self, slot: u32, now: Time) {
+        let seq = self.head() + 1;
+        self.store.remove((NodeIx::SELF, slot), seq, now);
+        self.own.serials[slot as usize] = 0;
+        self.own.free.insert(slot);
+    }
+
+    /// The lowest free slot, so that repair bitmaps stay short.
+    fn allocate(&mut self) -> Option<u32> {
+        if let Some(slot) = self.own.free.pop_first() {
+            return Some(slot);
+        }
+        let slot = u32::try_from(self.own.serials.len())
+            .ok()
+            .filter(|slot| *slot < SLOTS_MAX)?;
+        self.own.serials.push(0);
+        Some(slot)
+    }
+
+    fn slot_of(&self, id: EntryId) -> Option<&Slot> {
+        let serial = self.own.serials.get(id.slot as usize)?;
+        let slot = self.store.owners.me().feed.slot(id.slot)?;
+        (*serial == id.serial).then_some(slot)
+    }
+}
+
+fn check_meta(meta: &[u8]) -> Result<(), TrackError> {
+    match meta.len() {
+        0..=META_LEN_MAX => Ok(()),
+        len => Err(TrackError::MetaTooLong { len }),
+    }
+}

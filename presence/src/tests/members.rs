@@ -1,0 +1,217 @@
+//! Nodes that come, go and come back.
+
+use super::{OWNER, T0, contents, drain, owner, pull, replica, ring, topic, viewer};
+use crate::{Applied, Config, Event, NodeIx, Rejection, Shard, Time, Up};
+
+const fn ms(millis: u64) -> Time {
+    Time::from_micros(millis * 1000)
+}
+
+/// An owner with keys a and b, and a viewer with an observer that knows them.
+fn pair() -> (Shard, Shard) {
+    let mut owner = owner(ring(1));
+    for key in ["a", "b"] {
+        owner.track(&topic(0), key, b"{}", T0).unwrap();
+    }
+    let mut viewer = viewer("viewer", ring(1));
+    viewer.observe(&topic(0), T0);
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, T0);
+    assert_eq!(told(&mut viewer, T0), ["+a", "+b"]);
+    (owner, viewer)
+}
+
+/// "+key" and "-key" of all diffs that are due.
+fn told(shard: &mut Shard, now: Time) -> Vec<String> {
+    let mut all = Vec::new();
+    for event in drain(shard, now) {
+        if let Event::Diff(diff) = event {
+            all.extend(diff.leaves.iter().map(|change| format!("-{}", change.key)));
+            all.extend(diff.joins.iter().map(|change| format!("+{}", change.key)));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_node_that_is_down_is_hidden_at_once_and_shown_when_caught_up_with() {
+    let (mut owner, mut viewer) = pair();
+    viewer.member_down(OWNER, 1, ms(10));
+    assert!(viewer.list(&topic(0)).is_empty());
+    assert_eq!(viewer.count(&topic(0)).keys, 0);
+    assert_eq!(viewer.topics("", None).count(), 0);
+    assert_eq!(told(&mut viewer, ms(10)), ["-a", "-b"]);
+    // Meanwhile b leaves and c comes; nobody sees b again.
+    let b = viewer.position(OWNER).unwrap().v;
+    let c = owner.track(&topic(0), "c", b"{}", ms(20)).unwrap();
+    assert!(owner.entry(c).is_some() && owner.head() > b);
+    assert_eq!(
+        viewer.member_up(OWNER, &replica("owner", 1), true, ms(30)),
+        Up::Revealing
+    );
+    viewer.saw_head(OWNER, 1, owner.head(), ms(30));
+    assert!(viewer.list(&topic(0)).is_empty());
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(31));
+    assert_eq!(contents(&viewer, &topic(0)), contents(&owner, &topic(0)));
+    assert_eq!(told(&mut viewer, ms(31)), ["+a", "+b", "+c"]);
+    assert_eq!(
+        viewer.member_up(OWNER, &replica("owner", 1), false, ms(32)),
+        Up::Known
+    );
+}
+
+#[test]
+fn a_node_that_cannot_be_caught_up_with_is_shown_after_a_second() {
+    let (owner, mut viewer) = pair();
+    viewer.member_down(OWNER, 1, ms(10));
+    told(&mut viewer, ms(10));
+    viewer.member_up(OWNER, &replica("owner", 1), true, ms(20));
+    viewer.saw_head(OWNER, 1, owner.head() + 1, ms(20));
+    assert_eq!(viewer.poll_timeout(), Some(ms(1020)));
+    assert!(told(&mut viewer, ms(1019)).is_empty());
+    assert_eq!(told(&mut viewer, ms(1020)), ["+a", "+b"]);
+    assert!(!viewer.position(OWNER).unwrap().is_current());
+}
+
+#[test]
+fn a_flap_between_two_diffs_is_not_told() {
+    let (owner, mut viewer) = pair();
+    viewer.member_down(OWNER, 1, ms(1));
+    viewer.saw_head(OWNER, 1, owner.head(), ms(2));
+    assert_eq!(
+        viewer.member_up(OWNER, &replica("owner", 1), true, ms(2)),
+        Up::Known
+    );
+    assert!(told(&mut viewer, ms(10)).is_empty());
+    assert_eq!(viewer.list(&topic(0)).len(), 2);
+}
+
+#[test]
+fn a_restarted_node_replaces_its_old_run() {
+    let (_, mut viewer) = pair();
+    assert_eq!(
+        viewer.member_up(OWNER, &replica("owner", 2), false, ms(10)),
+        Up::Replaced
+    );
+    let mut events = drain(&mut viewer, ms(10));
+    let first = events.remove(0);
+    let hash = topic(0).hash64();
+    assert_eq!(
+        first,
+        Event::Interest {
+            owner: OWNER,
+            hash,
+            present: false
+        }
+    );
+    assert!(matches!(&events[..], [Event::Diff(diff)] if diff.leaves.len() == 2));
+    let old = replica("owner", 1);
+    assert_eq!(
+        viewer.member_up(OWNER, &old, true, ms(10)),
+        Up::Ignored { seen: 2 }
+    );
+    // Late news of the old run are void.
+    viewer.saw_head(OWNER, 1, 99, ms(10));
+    viewer.saw_head(OWNER, 2, 0, ms(10));
+    viewer.member_down(OWNER, 1, ms(10));
+    viewer.member_forget(OWNER, 1, ms(10));
+    let position = viewer.position(OWNER).unwrap();
+    assert_eq!(
+        (position.incarnation, position.v, position.visible),
+        (2, 0, true)
+    );
+}
+
+#[test]
+fn a_forgotten_run_comes_back_only_by_itself() {
+    let (owner, mut viewer) = pair();
+    let range = owner.serve(NodeIx::SELF, 0, 10_000).unwrap();
+    viewer.member_forget(OWNER, 1, ms(10));
+    assert_eq!(told(&mut viewer, ms(10)), ["-a", "-b"]);
+    assert_eq!(viewer.position(OWNER), None);
+    let unknown = Applied::Rejected(Rejection::UnknownOwner);
+    assert_eq!(viewer.apply(OWNER, range.clone(), ms(10)), unknown);
+    let (old, run) = (replica("owner", 0), replica("owner", 1));
+    assert_eq!(
+        viewer.member_up(OWNER, &old, true, ms(10)),
+        Up::Ignored { seen: 1 }
+    );
+    assert_eq!(
+        viewer.member_up(OWNER, &run, false, ms(10)),
+        Up::Ignored { seen: 1 }
+    );
+    assert_eq!(viewer.member_up(OWNER, &run, true, ms(10)), Up::New);
+    assert!(matches!(
+        viewer.apply(OWNER, range, ms(20)),
+        Applied::Applied { .. }
+    ));
+    assert_eq!(told(&mut viewer, ms(20)), ["+a", "+b"]);
+}
+
+#[test]
+fn a_number_given_to_another_node_frees_the_first() {
+    let (_, mut viewer) = pair();
+    assert_eq!(
+        viewer.member_up(OWNER, &replica("newcomer", 1), false, ms(10)),
+        Up::New
+    );
+    assert_eq!(told(&mut viewer, ms(10)), ["-a", "-b"]);
+    assert_eq!(
+        viewer.member_up(NodeIx(2), &replica("owner", 1), false, ms(10)),
+        Up::Ignored { seen: 1 }
+    );
+}
+
+#[test]
+fn fetching_anew_tells_only_the_difference() {
+    let (mut owner, mut viewer) = pair();
+    owner.track(&topic(0), "c", b"{}", ms(10)).unwrap();
+    viewer.saw_head(OWNER, 1, owner.head(), ms(10));
+    viewer.refetch(OWNER, ms(10));
+    assert!(viewer.list(&topic(0)).is_empty());
+    assert_eq!(viewer.told(&topic(0)).1.len(), 2);
+    let position = viewer.position(OWNER).unwrap();
+    assert_eq!(
+        (position.v, position.checksum, position.visible),
+        (0, 0, false)
+    );
+    assert!(told(&mut viewer, ms(10)).is_empty());
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 60, ms(11));
+    assert_eq!(told(&mut viewer, ms(20)), ["+c"]);
+    assert_eq!(viewer.list(&topic(0)).len(), 3);
+    // One that never comes back is gone after the timeout, or when it is down.
+    viewer.refetch(OWNER, ms(30));
+    assert!(told(&mut viewer, ms(30)).is_empty());
+    viewer.member_down(OWNER, 1, ms(31));
+    assert_eq!(told(&mut viewer, ms(40)), ["-a", "-b", "-c"]);
+}
+
+#[test]
+fn restarts_leave_nothing_behind() {
+    let mut viewer = Shard::new(Config::default(), 0, replica("viewer", 1));
+    for incarnation in 1..200 {
+        let run = replica("owner", incarnation);
+        viewer.member_up(OWNER, &run, true, T0);
+        let mut owner = Shard::new(Config::default(), 0, run);
+        owner.track(&topic(0), "a", b"{}", T0).unwrap();
+        pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, T0);
+        assert_eq!(viewer.list(&topic(0)).len(), 1);
+    }
+    let mut clock = crate::VClock::new();
+    viewer.clock(&mut clock);
+    assert_eq!(clock.iter().count(), 1);
+}
+
+#[test]
+fn this_node_is_no_member_of_its_own_list() {
+    let (_, mut viewer) = pair();
+    let me = replica("viewer", 5);
+    assert_eq!(
+        viewer.member_up(NodeIx::SELF, &me, true, T0),
+        Up::Ignored { seen: 1 }
+    );
+    viewer.track(&topic(0), "me", b"{}", T0).unwrap();
+    viewer.member_down(NodeIx::SELF, 9, T0);
+    viewer.member_forget(NodeIx::SELF, 9, T0);
+    viewer.refetch(NodeIx::SELF, T0);
+    assert_eq!(viewer.list(&topic(0)).len(), 3);
+}

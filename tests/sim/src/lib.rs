@@ -1,0 +1,26 @@
+//! Whole clusters of real cores in one thread, in virtual time, from one seed.
+//!
+//! A [`World`] is a heap of `(time, sequence, what)`. Nodes are the very `presence::Shard`s and
+//! `cluster::Cluster`s that the program runs; only sockets, clients and clocks are made up:
+//!
+//! - `network`: who reaches whom, how late; links as QUIC gives them: streams ordered and whole
+//!   while the link lives, datagrams lossy, a dead link noticed after seconds.
+//! - `node`: one process: the cores, its clients, and the driver that drains the cores.
+//! - `world`: the heap and the verbs of a test: join, leave, broadcast, partition, crash, restart.
+//! - `check`: the invariants, a function each.
+//! - `plan`: a seed draws what happens.
+//!
+//! A failure prints the line that replays it; the same seed gives the same trace.
+
+mod check;
+mod network;
+mod node;
+mod plan;
+mod world;
+
+pub use check::{
+    check_agreement, check_broadcasts, check_members, check_no_ghosts, check_observers, check_quiet,
+};
+pub use network::Weather;
+pub use plan::{Outcome, run_plan};
+pub use world::World;

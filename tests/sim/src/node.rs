@@ -1,0 +1,186 @@
+//! One process: the cores, and what a driver keeps beside them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use cluster::{Cluster, Forward, PeerSet, Shards};
+use presence::{Diff, EntryId, NodeIx, NodeName, Ref, Replica, Shard, Time, Topic};
+
+/// A client's number; it is never used again.
+pub(crate) type ClientId = u64;
+
+/// A vector of shards, as the core wants them lent.
+#[derive(Debug)]
+pub(crate) struct Lent(pub(crate) Vec<Shard>);
+
+impl Shards for Lent {
+    fn with<R>(&mut self, shard: u16, work: impl FnOnce(&mut Shard) -> R) -> R {
+        work(&mut self.0[usize::from(shard)])
+    }
+}
+
+/// One client that joined one topic.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) topic: Topic,
+    pub(crate) key: String,
+    pub(crate) entry: Option<EntryId>,
+    /// The join was answered, and all peers were waited for.
+    pub(crate) confirmed: bool,
+    pub(crate) answered: bool,
+    /// The last broadcast heard of each publisher's run.
+    pub(crate) heard: BTreeMap<(usize, u64), u64>,
+}
+
+/// What a client of the topic would show: `presence_state`, then every `presence_diff`.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    pub(crate) watchers: usize,
+    pub(crate) version: u64,
+    pub(crate) shown: BTreeMap<Ref, String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) me: Replica,
+    /// Counts process starts.
+    pub(crate) run: u64,
+    pub(crate) alive: bool,
+    pub(crate) paused_until: Option<Time>,
+    pub(crate) cluster: Cluster,
+    pub(crate) shards: Lent,
+    pub(crate) forward: Forward,
+    pub(crate) flooded: Vec<PeerSet>,
+    /// Linked peers: number here → (node of the world, link).
+    pub(crate) links: BTreeMap<NodeIx, (usize, u64)>,
+    /// Nodes that the core wants a link to.
+    pub(crate) kept: BTreeSet<usize>,
+    pub(crate) clients: BTreeMap<ClientId, Client>,
+    pub(crate) observers: BTreeMap<Topic, Observer>,
+    pub(crate) wake_at: Option<Time>,
+    pub(crate) sequence: u64,
+}
+
+pub(crate) fn address(node: usize) -> SocketAddr {
+    let [.., a, b] = node.to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, a, b)), 4400)
+}
+
+pub(crate) fn node_of(address: SocketAddr) -> usize {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let [_, _, a, b] = ip.octets();
+            usize::from(a) << 8 | usize::from(b)
+        }
+        IpAddr::V6(_) => usize::MAX,
+    }
+}
+
+impl Node {
+    pub(crate) fn start(
+        number: usize,
+        run: u64,
+        incarnation: u64,
+        config: &Settings,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        let name: NodeName = format!("n{number}").parse().expect("a valid name");
+        let me = Replica { name, incarnation };
+        let shards = (0..config.cluster.shards)
+            .map(|shard| Shard::new(config.presence.clone(), shard, me.clone()));
+        Self {
+            cluster: Cluster::new(
+                config.cluster.clone(),
+                me.clone(),
+                address(number),
+                seed,
+                now,
+            ),
+            shards: Lent(shards.collect()),
+            flooded: vec![PeerSet::default(); usize::from(config.cluster.shards)],
+            me,
+            run,
+            alive: true,
+            paused_until: None,
+            forward: Forward::default(),
+            links: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            observers: BTreeMap::new(),
+            wake_at: None,
+            sequence: 0,
+        }
+    }
+
+    pub(crate) fn shard_of(&self, topic: &Topic) -> u16 {
+        let shards = u16::try_from(self.shards.0.len()).expect("few shards");
+        presence::shard_of(topic.hash64(), shards)
+    }
+
+    pub(crate) fn shard(&mut self, topic: &Topic) -> &mut Shard {
+        let shard = self.shard_of(topic);
+        &mut self.shards.0[usize::from(shard)]
+    }
+
+    /// Peers that a broadcast on the topic goes to: (node of the world, link).
+    pub(crate) fn routes(&self, topic: &Topic) -> Vec<(usize, u64)> {
+        let flooded = &self.flooded[usize::from(self.shard_of(topic))];
+        let interested = self.forward.peers(topic.hash64());
+        let wanted =
+            |ix: &NodeIx| flooded.contains(*ix) || interested.is_some_and(|set| set.contains(*ix));
+        self.links.iter().filter(|(ix, _)| wanted(ix)).map(|(_, link)| *link).collect()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let shards = self.shards.0.iter().filter_map(Shard::poll_timeout);
+        shards.chain(self.cluster.poll_timeout()).min()
+    }
+
+    /// What the node lists under the topic: (key, reference), of all nodes.
+    pub(crate) fn list(&mut self, topic: &Topic) -> Vec<(String, Ref)> {
+        let entries = self.shard(topic).list(topic);
+        entries.iter().map(|entry| (entry.key.to_owned(), entry.reference)).collect()
+    }
+
+    /// The state a newcomer on the topic is told.
+    pub(crate) fn told(&mut self, topic: &Topic) -> (u64, BTreeMap<Ref, String>) {
+        let (version, entries) = self.shard(topic).told(topic);
+        let shown = entries.iter().map(|entry| (entry.reference, entry.key.to_owned()));
+        (version, shown.collect())
+    }
+}
+
+impl Observer {
+    /// Shows a diff; says what no client should ever see.
+    pub(crate) fn fold(&mut self, diff: &Diff) -> Result<(), String> {
+        if diff.version != self.version + 1 {
+            return Err(format!("diff {} after {}", diff.version, self.version));
+        }
+        self.version = diff.version;
+        for leave in &diff.leaves {
+            if self.shown.remove(&leave.reference).is_none() {
+                return Err(format!("leave of {} that was not shown", leave.key));
+            }
+        }
+        for join in &diff.joins {
+            if self.shown.insert(join.reference, join.key.to_string()).is_some() {
+                return Err(format!("second join of {}", join.key));
+            }
+            let replaced = |leave: &presence::Change| Some(leave.reference) == join.previous;
+            if join.previous.is_some() && !diff.leaves.iter().any(replaced) {
+                return Err(format!("join of {} replaces what this diff does not", join.key));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How all nodes are set.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) cluster: cluster::Config,
+    pub(crate) presence: presence::Config,
+}
