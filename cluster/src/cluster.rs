@@ -386,7 +386,7 @@ impl Cluster {
         match lane {
             Lane::Swim => link.swim.pop_front(),
             Lane::Control => {
-                let frame = link.control.pop_front()?;
+                let frame = link.control.pop_front_if(|frame| frame.len() <= budget)?;
                 link.control_bytes -= frame.len();
                 Some(frame)
             }

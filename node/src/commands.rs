@@ -27,7 +27,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let node = Node::start(config).await.map_err(failure)?;
-        say(&listening(&node))?;
+        say(&listening(&node));
         run(vec![node], &mut signals).await
     })
 }
@@ -52,7 +52,7 @@ fn dev(args: DevArgs) -> Result<(), Failure> {
                 }
             }
         }
-        say(&welcome(&nodes))?;
+        say(&welcome(&nodes));
         run(nodes, &mut signals).await
     })
 }

@@ -45,6 +45,15 @@ pub(crate) mod lanes {
         }
     }
 
+    /// Bytes that must be free in a lane before it is filled. A range of a feed is never longer, and
+    /// one that did not fit would cut the link.
+    pub(crate) fn room_wanted(lane: cluster::Lane) -> usize {
+        match lane {
+            cluster::Lane::Swim | cluster::Lane::Control => 1,
+            cluster::Lane::FeedLive | cluster::Lane::FeedBulk => 64 << 10,
+        }
+    }
+
     /// The lane of broadcasts on topics of a shard: always the same one, so they keep their order.
     pub(crate) fn data(shard: u16) -> Lane {
         Lane(DATA + u8::try_from(shard % DATA_LANES).unwrap_or(0))
@@ -319,7 +328,8 @@ impl Running {
             Event::Datagram { link, data } => self.handle_frame(&link, &data),
             Event::Request { body, reply, .. } => {
                 if let Some(answer) = self.answer(&body) {
-                    reply.send(answer);
+                    // Only an answer over 1 MiB is refused, and topics are cut before that.
+                    let _ = reply.send(answer);
                 }
             }
             Event::Room { .. } => {}
@@ -437,7 +447,7 @@ impl Running {
             Command::Leave { done } => {
                 self.driver.cluster.leave(now);
                 self.drain();
-                drop(done.send(()));
+                let _ = done.send(());
             }
         }
     }
@@ -535,7 +545,7 @@ impl Running {
                 let number = lanes::of(lane);
                 loop {
                     let room = link.room(number);
-                    if room == 0 {
+                    if room < lanes::room_wanted(lane) {
                         break;
                     }
                     let cluster = &mut self.driver.cluster;
@@ -545,9 +555,9 @@ impl Running {
                     // A frame that does not leave is lost with its link, or is membership's, which
                     // expects losses.
                     if lane == cluster::Lane::Swim && frame.len() <= link.datagram_max() {
-                        drop(link.datagram(frame));
+                        let _ = link.datagram(frame);
                     } else {
-                        drop(link.send(number, frame));
+                        let _ = link.send(number, frame);
                     }
                 }
             }

@@ -318,15 +318,13 @@ impl Tracker {
         self.deadline.store(u64::MAX, Ordering::Release);
         for shard in 0..self.shards() {
             let now = self.clock.now();
-            let diffs = self.seat(shard, |seat| {
-                if seat.shard.poll_timeout().is_some_and(|at| at <= now) {
-                    seat.shard.handle_timeout(now);
+            self.with(shard, |shard| {
+                if shard.poll_timeout().is_some_and(|at| at <= now) {
+                    shard.handle_timeout(now);
                 }
-                std::mem::take(&mut seat.diffs)
             });
-            // `seat` queues events after the work: those of this round are taken here.
-            let late = self.seat(shard, |seat| std::mem::take(&mut seat.diffs));
-            for diff in diffs.into_iter().chain(late) {
+            let diffs = self.seat(shard, |seat| std::mem::take(&mut seat.diffs));
+            for diff in diffs {
                 let payload = render_diff(&diff);
                 let broadcast = Broadcast::new(&diff.topic, "presence_diff", &payload, encode);
                 self.registry.presence(&broadcast, diff.version);
@@ -355,8 +353,11 @@ impl Seat {
     /// Adds an entry that is not yet told to a state.
     fn splice(&self, topic: &Topic, entry: EntryId, state: &mut State) {
         let Some(own) = self.shard.entry(entry) else { return };
-        let (_, told) = self.shard.told_key(topic, own.key);
-        if told.is_empty() {
+        let mut member = Vec::new();
+        push_json_string(&mut member, own.key);
+        member.extend_from_slice(b":{\"metas\":[");
+        // Found within somebody's meta, it costs a rendering and nothing else.
+        if memchr::memmem::find(&state.payload, &member).is_none() {
             let own = render_state([(own.key, own.meta, own.reference)].into_iter());
             state.payload = join_objects(&own, &state.payload);
         } else {

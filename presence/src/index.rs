@@ -97,7 +97,7 @@ impl Index {
         self.release(id);
     }
 
-    /// Whether observers know the entry as it is; from now on they do not.
+    /// Whether observers knew the entry as it is, and from now on do.
     pub(crate) fn set_told(&mut self, id: TopicId, pos: u32, told: bool) -> bool {
         let member = self
             .roster_mut(id)

@@ -94,15 +94,13 @@ impl Store {
         self.detach((ix, at), former, now);
     }
 
-    /// Empties the slots whose tenants are from `from` or before and are not in the bitmap.
-    pub(crate) fn retain(&mut self, ix: NodeIx, from: u64, bits: &Bitmap, now: Time) {
+    /// Empties the slots that are not in the bitmap.
+    pub(crate) fn retain(&mut self, ix: NodeIx, bits: &Bitmap, now: Time) {
         let width = self.owners.get(ix).map_or(0, |owner| owner.feed.width());
         for at in 0..width {
-            let Some(owner) = self.owners.get_mut(ix) else {
-                return;
-            };
-            let is_old = owner.feed.slot(at).is_some_and(|slot| slot.seq <= from);
-            if is_old && !bits.contains(at) {
+            if !bits.contains(at)
+                && let Some(owner) = self.owners.get_mut(ix)
+            {
                 let former = owner.feed.take(at);
                 self.detach((ix, at), former, now);
             }

@@ -6,5 +6,5 @@
 mod relay;
 mod router;
 
-pub(crate) use relay::{PresenceRequest, Refusal, Relay, is_reserved, socket_id};
+pub(crate) use relay::{PresenceRequest, Refusal, Relay, socket_id};
 pub(crate) use router::Router;

@@ -145,7 +145,7 @@ impl Relay {
 }
 
 /// Topics of sockets, and the node's own.
-pub(crate) fn is_reserved(topic: &Topic) -> bool {
+fn is_reserved(topic: &Topic) -> bool {
     topic.as_str().starts_with('$') || topic.as_str().starts_with(SOCKET_TOPICS)
 }
 

@@ -115,6 +115,12 @@ pub fn main(runners: &Runners) -> ExitCode {
     ExitCode::from(run(env::args_os(), runners, terminal))
 }
 
+/// Prints what a running node has to say. Nobody may be reading, which is no reason to stop it.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
 /// Runs the command of `args` and gives its exit code.
 fn run(
     args: impl IntoIterator<Item = OsString>,

@@ -47,8 +47,9 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Serves until `stop` turns true, then lets requests under way end.
-    pub(crate) async fn run(self, router: Router, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, router: Router, stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
+        let mut stopped = std::pin::pin!(stopped(stop.clone()));
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
@@ -56,7 +57,7 @@ impl Listener {
                     Err(error) => self.accept_failed(&error).await,
                 },
                 Some(_) = connections.join_next() => {}
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = &mut stopped => break,
             }
         }
         drop(self.socket);
@@ -117,7 +118,7 @@ async fn serve(
     stream: tokio::net::TcpStream,
     peer: SocketAddr,
     router: Router,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     open: Open,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -135,9 +136,15 @@ async fn serve(
     // An error is the client's own: it went away, or what it sent was no HTTP and was answered 400.
     tokio::select! {
         ended = &mut connection => drop(ended),
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(stop) => {
             connection.as_mut().graceful_shutdown();
             drop(connection.await);
         }
     }
+}
+
+/// Waits until the node stops.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the node is gone, which is the same to a connection.
+    drop(stop.wait_for(|stop| *stop).await);
 }

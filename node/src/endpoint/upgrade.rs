@@ -11,7 +11,7 @@ use axum::{
 use tracing::{debug, info};
 
 use crate::{
-    endpoint::{connection::Connection, listener::Open, websocket},
+    endpoint::{connection::Connection, listener::Open, websocket as frames},
     node::Shared,
     socket::{Params, Version},
 };
@@ -74,7 +74,7 @@ async fn run(
     match upgrade.await {
         Ok(upgraded) => {
             let connection = Connection::new(&shared, client);
-            websocket::run(upgraded, connection, &shared).await;
+            frames::run(upgraded, connection, &shared).await;
         }
         // The client went away between request and answer.
         Err(error) => debug!(node = %shared.name, %peer, "no upgrade: {error}"),
@@ -110,7 +110,7 @@ fn handshake(request: &Request) -> Result<HeaderValue, &'static str> {
         return Err("no `Sec-WebSocket-Version: 13`");
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("no `Sec-WebSocket-Key`")?;
-    let accept = websocket::accept_key(key.as_bytes());
+    let accept = frames::accept_key(key.as_bytes());
     HeaderValue::from_str(&accept).map_err(|_| "a bad `Sec-WebSocket-Key`")
 }
 

@@ -25,7 +25,7 @@ mod v2;
 mod tests;
 
 pub(crate) use action::{Action, Close};
-pub(crate) use channels::{ChannelId, ChannelState};
-pub(crate) use message::{Ref, Status, Version, encode_broadcast, reserved_event};
-pub(crate) use params::{InvalidQuery, Param, Params};
+pub(crate) use channels::ChannelId;
+pub(crate) use message::{Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
+pub(crate) use params::Params;
 pub(crate) use session::{Limits, Socket};

@@ -226,6 +226,13 @@ mod tests {
             Some(Bitmap(vec![0b1]))
         );
         assert_eq!(serve(&feed, 4, 10_000).unwrap().retain, None);
+        // An update is by the tenant that was there.
+        let former = feed.take(0).unwrap();
+        feed.append(0, 6, former.born, former.held);
+        assert_eq!(
+            serve(&feed, 2, 10_000).unwrap().retain,
+            Some(Bitmap(vec![0b1]))
+        );
     }
 
     #[test]

@@ -116,6 +116,17 @@ impl Shard {
         )
     }
 
+    /// The version that [`told`](Self::told) gives, without the entries.
+    pub fn told_version(&self, topic: &Topic) -> u64 {
+        self.store.differ.version(self.store.index.id(topic))
+    }
+
+    /// Whether the topic has an observer.
+    pub fn is_observed(&self, topic: &Topic) -> bool {
+        let id = self.store.index.id(topic);
+        id.is_some_and(|id| self.store.differ.is_watched(id))
+    }
+
     fn shown(&self, topic: &Topic) -> impl Iterator<Item = Entry<'_>> {
         let index = &self.store.index;
         let roster = index.id(topic).and_then(|id| index.roster(id));

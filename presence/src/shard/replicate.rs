@@ -148,9 +148,11 @@ impl Shard {
             ops,
             ..
         } = range;
-        // First what is gone: an interest may be in another slot now, under the same hash.
+        // First what is gone (the position is `from`, so the bitmap is about all slots): an
+        // interest may be in another slot now, under the same hash.
+
         if let Some(bits) = retain {
-            self.store.retain(ix, from, &bits, now);
+            self.store.retain(ix, &bits, now);
         }
         for op in ops.into_iter().filter(|op| op.seq() > v) {
             match op {

@@ -194,6 +194,20 @@ fn interest_comes_before_the_first_entry_and_goes_some_time_after_the_last() {
 }
 
 #[test]
+fn a_slot_is_used_again() {
+    let mut shard = owner(ring(0));
+    for n in 0..100 {
+        let id = shard.track(&topic(n % 3), "a", b"{}", T0).unwrap();
+        assert!(shard.untrack(id, T0));
+        shard.handle_timeout(ms(10));
+    }
+    let last = shard.track(&topic(0), "a", b"{}", T0).unwrap();
+    let range = shard.serve(NodeIx::SELF, 0, 10_000).unwrap();
+    assert!(range.ops.iter().all(|op| op.slot() < 5));
+    assert!(shard.entry(last).is_some());
+}
+
+#[test]
 fn too_many_interests_become_one_in_everything() {
     let mut shard = owner(Config {
         interests_max: 1,

@@ -46,11 +46,22 @@ enum Step {
 /// What clients and operators do to a node.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Track { topic: u8, key: u8 },
-    Update { pick: u8 },
-    Untrack { pick: u8 },
+    Track {
+        topic: u8,
+        key: u8,
+    },
+    Update {
+        pick: u8,
+    },
+    Untrack {
+        pick: u8,
+    },
     Restart,
     Rekey,
+    /// The topic's observer leaves, and another comes.
+    Observe {
+        topic: u8,
+    },
 }
 
 /// What a node is told of another; `age` is how many incarnations old the news are.
@@ -72,6 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(|pick| Act::Untrack { pick }),
         1 => Just(Act::Restart),
         1 => Just(Act::Rekey),
+        2 => (0..TOPICS).prop_map(|topic| Act::Observe { topic }),
     ];
     let news = prop_oneof![
         12 => (any::<bool>(), 0..2_u64).prop_map(|(direct, age)| News::Up { direct, age }),
@@ -310,6 +322,12 @@ impl Model {
                 assert!(node.shard.untrack(node.ids.swap_remove(at), now));
             }
             Act::Restart => *node = Node::new(number, incarnation, self.tombstones),
+            Act::Observe { topic: t } => {
+                node.flush(now);
+                node.shard.unobserve(&topic(t), now);
+                node.observers[usize::from(t)] = Observer::new(&mut node.shard, &topic(t), now);
+                node.observers[usize::from(t)].may_rejoin = true;
+            }
             Act::Rekey => {
                 node.shard.rekey(incarnation, now);
                 assert!(node.ids.iter().all(|id| node.shard.entry(*id).is_some()));

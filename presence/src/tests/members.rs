@@ -1,6 +1,10 @@
 //! Nodes that come, go and come back.
 
-use super::{OWNER, T0, contents, drain, owner, pull, replica, ring, topic, viewer};
+use super::{
+    OWNER, T0, contents, drain,
+    observer::{Observer, dispatch},
+    owner, pull, replica, ring, topic, viewer,
+};
 use crate::{Applied, Config, Event, NodeIx, Rejection, Shard, Time, Up};
 
 const fn ms(millis: u64) -> Time {
@@ -183,6 +187,56 @@ fn fetching_anew_tells_only_the_difference() {
     assert!(told(&mut viewer, ms(30)).is_empty());
     viewer.member_down(OWNER, 1, ms(31));
     assert_eq!(told(&mut viewer, ms(40)), ["-a", "-b", "-c"]);
+}
+
+#[test]
+fn what_cannot_be_fetched_anew_is_told_as_gone_after_a_second() {
+    let (_, mut viewer) = pair();
+    viewer.refetch(OWNER, ms(30));
+    assert!(told(&mut viewer, ms(1029)).is_empty());
+    assert_eq!(told(&mut viewer, ms(1030)), ["-a", "-b"]);
+}
+
+#[test]
+fn changes_between_the_slices_of_a_mass_leave_are_not_lost() {
+    let mut owner = owner(ring(9));
+    let track = |n: u32| owner.track(&topic(0), &format!("{n}"), b"{}", T0).unwrap();
+    let ids: Vec<_> = (0..60).map(track).collect();
+    let mut viewer = viewer(
+        "viewer",
+        Config {
+            diff_events_max: 3,
+            ..ring(9)
+        },
+    );
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, T0);
+    let mut observer = Observer::new(&mut viewer, &topic(0), T0);
+    let mut slice = |viewer: &mut Shard, now| {
+        viewer.handle_timeout(now);
+        let events = std::iter::from_fn(|| viewer.poll_event()).collect();
+        dispatch(events, [&mut observer]);
+        observer.assert_told(viewer);
+        observer.contents().len()
+    };
+    viewer.member_down(OWNER, 1, ms(10));
+    let after_down = slice(&mut viewer, ms(10));
+    assert!(
+        (1..60).contains(&after_down),
+        "slices are too large for this test"
+    );
+    // The last members of the topic take the places of the first.
+    for (id, at) in ids.iter().zip(11..) {
+        assert!(owner.untrack(*id, ms(at)));
+        pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(at));
+        if at > 20 {
+            break;
+        }
+        slice(&mut viewer, ms(at));
+    }
+    while viewer.poll_timeout().is_some_and(|at| at <= ms(99)) {
+        slice(&mut viewer, ms(99));
+    }
+    assert_eq!(slice(&mut viewer, ms(99)), 0);
 }
 
 #[test]

@@ -711,8 +711,9 @@ impl World {
     /// Puts a packet on its way.
     fn dispatch(&mut self, packet: Packet) {
         let key = pair(packet.from, packet.to);
+        // Datagrams to a sleeping process wait in its socket's buffer.
         let reaches = if packet.lane == 0 {
-            self.network.reaches(packet.from, packet.to) && self.runs(packet.to)
+            self.network.reaches(packet.from, packet.to)
         } else {
             self.connected(key)
         };
@@ -744,7 +745,7 @@ impl World {
         }
         // It was under way when the cut came, or the receiver sleeps.
         if !reaches {
-            if number.is_some() {
+            if number.is_some() || self.nodes[to].paused_until.is_some() {
                 known.stalled.push_back(packet);
             }
             return;
