@@ -71,7 +71,8 @@ pub enum Event {
     Barrier {
         /// The number given to [`Cluster::barrier`].
         id: u64,
-        /// False when it waited in vain.
+        /// False when a linked peer may not know of the interest yet: it did not answer in time, or
+        /// was left out as it had not answered before.
         confirmed: bool,
     },
     /// Close the sockets with this id.
@@ -224,13 +225,10 @@ impl Cluster {
         shards: &mut impl Shards,
         now: Time,
     ) -> Option<NodeIx> {
-        if self.admit(replica).is_err() || replica.name == self.me.name {
-            return None;
-        }
         let ix = self.member_up(replica, None, true, shards, now)?;
         let sync = self.sync_for(ix, shards);
         let node = self.nodes.get_mut(ix)?;
-        node.link = Some(Link::new(id, self.config.shards, now));
+        node.link = Some(Link::new(id, replica.incarnation, self.config.shards, now));
         node.unconfirmed_at = None;
         node.left = false;
         for shard in 0..self.config.shards {
@@ -276,7 +274,7 @@ impl Cluster {
         shards: &mut impl Shards,
         now: Time,
     ) -> Result<(), WireError> {
-        if self.nodes.link_mut(ix).is_none_or(|known| known.id != link) {
+        if !self.is_current(ix, link) {
             return Ok(());
         }
         match Message::decode(frame)? {
@@ -298,6 +296,15 @@ impl Cluster {
             Some(Message::Leave) => self.handle_leave(ix, shards, now),
         }
         Ok(())
+    }
+
+    /// The link is the peer's newest, and of the run of it that is known: what an earlier run sent may
+    /// still be on its way when others have told of the new one.
+    fn is_current(&self, ix: NodeIx, link: u64) -> bool {
+        self.nodes.get(ix).is_some_and(|node| {
+            let incarnation = node.replica.incarnation;
+            node.link.as_ref().is_some_and(|l| l.id == link && l.incarnation == incarnation)
+        })
     }
 
     /// Own feeds have grown up to `head`.
@@ -335,7 +342,8 @@ impl Cluster {
     /// [`Event::Barrier`] with this `id`, at once when nobody has to be waited for.
     pub fn barrier(&mut self, shard: u16, seq: u64, id: u64, now: Time) {
         if self.floor(shard) >= seq {
-            self.events.push_back(Event::Barrier { id, confirmed: true });
+            let confirmed = self.all_answer();
+            self.events.push_back(Event::Barrier { id, confirmed });
         } else if self.barriers.len() >= self.config.barriers_max {
             self.stats.barriers_skipped += 1;
             self.events.push_back(Event::Barrier { id, confirmed: false });
@@ -467,7 +475,7 @@ impl Cluster {
         shards: &mut impl Shards,
         now: Time,
     ) -> Option<NodeIx> {
-        if self.admit(replica).is_err() {
+        if replica.name == self.me.name || self.admit(replica).is_err() {
             return None;
         }
         let ix = match self.nodes.find(&replica.name) {
@@ -563,6 +571,10 @@ impl Cluster {
         while let Some(notice) = self.membership.poll_notice() {
             match notice {
                 Notice::Up(identity) => self.notice_up(&identity, shards, now),
+                Notice::Renamed(identity) if self.membership.is_active(&identity) => {
+                    self.notice_up(&identity, shards, now);
+                }
+                Notice::Renamed(_) => {}
                 Notice::Down(identity) => {
                     let replica = identity.replica();
                     if let Some(ix) = self.nodes.find(&replica.name)
@@ -665,12 +677,18 @@ impl Cluster {
         if self.barriers.len() == 0 {
             return;
         }
+        let confirmed = self.all_answer();
         for shard in 0..self.config.shards {
             let floor = self.floor(shard);
             for id in self.barriers.reached(shard, floor) {
-                self.events.push_back(Event::Barrier { id, confirmed: true });
+                self.events.push_back(Event::Barrier { id, confirmed });
             }
         }
+    }
+
+    /// No linked peer is left out of barriers.
+    fn all_answer(&self) -> bool {
+        self.nodes.links().all(|(_, link)| !link.lagging)
     }
 
     fn expire_barriers(&mut self, now: Time) {

@@ -67,6 +67,8 @@ pub(crate) struct Incoming {
 pub(crate) struct Link {
     /// The driver's number for it; later links have higher ones.
     pub(crate) id: u64,
+    /// The run of the peer that it leads to.
+    pub(crate) incarnation: u64,
     /// The peer's first frame has come; before it nothing of ours is sent.
     pub(crate) synced: bool,
     /// The peer's membership identity, once told.
@@ -91,12 +93,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(id: u64, shards: u16, now: Time) -> Self {
+    pub(crate) fn new(id: u64, incarnation: u64, shards: u16, now: Time) -> Self {
         let cursor = Cursor { sent: 0, acked: 0, epoch: 0, stage: Stage::Bulk };
         let incoming =
             Incoming { epoch: 0, nacked: None, progress_at: now, behind: true, everything: false };
         Self {
             id,
+            incarnation,
             synced: false,
             identity: None,
             incoming: vec![incoming; usize::from(shards)],

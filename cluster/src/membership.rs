@@ -44,6 +44,8 @@ impl foca::Identity for Identity {
 pub(crate) enum Notice {
     /// This identity is a member.
     Up(Identity),
+    /// This identity took the place of another of its name, be it alive or dead.
+    Renamed(Identity),
     /// This identity is no member any more.
     Down(Identity),
 }
@@ -70,8 +72,7 @@ impl Runtime<Identity> for &mut Effects {
         match notification {
             Notification::MemberUp(id) => self.notices.push_back(Notice::Up(id.clone())),
             Notification::MemberDown(id) => self.notices.push_back(Notice::Down(id.clone())),
-            // The old identity of a member that stays up: only the new one counts.
-            Notification::Rename(_, new) => self.notices.push_back(Notice::Up(new.clone())),
+            Notification::Rename(_, new) => self.notices.push_back(Notice::Renamed(new.clone())),
             Notification::Active
             | Notification::Idle
             | Notification::Defunct

@@ -19,9 +19,8 @@ impl Feed {
     /// The changes after `from`, about `max_bytes` of them once encoded but at least one; `None`
     /// for a reader that is not behind.
     ///
-    /// A range with a bitmap carries at least as many bytes of changes as of bitmap, where a
-    /// message has room for them, so a long catch-up that needs it every time costs at most twice
-    /// the changes.
+    /// A range with a bitmap carries four times as many bytes of changes, where a message has
+    /// room for them: a long catch-up needs the bitmap every time.
     pub(crate) fn serve(
         &self,
         from: u64,
@@ -34,7 +33,7 @@ impl Feed {
         }
         let retain = (0 < from && from < self.horizon).then(|| self.tenants_at(from));
         let spent = retain.as_ref().map_or(0, |bits| 9 * bits.0.len());
-        let room = spent.min(BYTES_WITH_BITMAP_MAX.saturating_sub(spent));
+        let room = (4 * spent).min(BYTES_WITH_BITMAP_MAX.saturating_sub(spent));
         let mut cut = Cut::new(max_bytes.saturating_sub(spent).max(room));
         let first_dead = self.ring.partition_point(|tombstone| tombstone.seq <= from);
         let mut dead = self.ring.range(first_dead..).peekable();

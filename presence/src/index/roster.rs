@@ -72,6 +72,10 @@ impl Roster {
     pub(crate) fn insert(&mut self, owner: NodeIx, slot: u32, key: u64, seed: u64) -> u32 {
         let pos = u32::try_from(self.members.len()).unwrap_or(NIL);
         self.keys += u32::from(!self.has(key));
+        if self.members.is_empty() {
+            // Most topics have few members, and many have one.
+            self.members.reserve_exact(1);
+        }
         self.members.push(Member {
             slot,
             owner,

@@ -112,7 +112,8 @@ impl History {
         }
     }
 
-    /// The invariant of the merge: clauses 1 and 2 of docs/PRESENCE.md.
+    /// At position v a replica shows each entry that lives at the owner with a last change up to
+    /// v, and nothing whose successor or removal is up to v.
     fn check(&self, node: &Shard) {
         let v = node.position(OWNER).unwrap().v;
         let actor = Actor {

@@ -70,7 +70,7 @@ export class Stage {
 
   /** A node in no cluster. */
   async alone(settings = {}) {
-    return await this.node("alone", { clusterListen: null, env: { WINGBEAT_CLUSTER_SECRET: "" }, ...settings });
+    return await this.node("alone", { clusterListen: null, env: { WINGBEAT_CLUSTER_SECRET: undefined }, ...settings });
   }
 
   /** So many nodes, n1, n2, …, that see each other. */
