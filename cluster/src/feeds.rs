@@ -21,7 +21,7 @@ impl Cluster {
         let mut positions = Vec::with_capacity(self.heads.len());
         for shard in 0..self.config.shards {
             let (head, position) = shards.with(shard, |s| (s.head(), s.position(ix)));
-            self.heads[usize::from(shard)] = head;
+            self.handle_head(shard, head);
             let position = position.filter(|at| Some(at.incarnation) == incarnation);
             positions.push(position.map_or(0, |at| at.v));
         }
@@ -157,9 +157,10 @@ impl Cluster {
                 link.sent(shard, from, from);
                 continue;
             };
-            self.heads[usize::from(shard)] = head;
             let settling = link.sent(shard, range.to, head);
             self.stats.ranges_sent += 1;
+            // It may have grown without a word from the driver yet: the other links wait for it too.
+            self.handle_head(shard, head);
             // A new interest has a join waiting for it.
             let ack_now = settling || range.ops.iter().any(is_interest);
             return Some(Message::Range(FeedRange { shard, epoch, ack_now, range }).encode());

@@ -370,11 +370,12 @@ for (const [how, disconnect] of [
 }
 
 story("a client that does not read is closed with 1013, and nobody else loses anything", async (stage) => {
-  const config = `${QUIET}[limits]\nmailbox_bytes = "8KiB"\n`;
+  const config = `${QUIET}[limits]\nmailbox_bytes = "64KiB"\n`;
   const node = await stage.alone({ config });
   const slow = await stage.raw(node);
   await slow.join(ROOM, { state: false });
-  const room = await (await stage.phoenix(node)).join(ROOM);
+  const other = await stage.phoenix(node);
+  const room = await other.join(ROOM);
   slow.stopReading();
   const text = "x".repeat(4000);
   let sent = 0;
@@ -382,6 +383,7 @@ story("a client that does not read is closed with 1013, and nobody else loses an
     for (let i = 0; i < 50; i++) await node.broadcast(ROOM, "message", { n: sent++, text });
     return node.log.some((line) => /slow client disconnected/.test(line));
   }, { seconds: 30 });
+  assert.equal(other.opened, 1, "the other was not cut off");
   await until("the other has heard all", () => room.waiting("message").length === sent);
   assert.deepEqual(room.waiting("message").map(({ n }) => n), Array.from({ length: sent }, (_, i) => i));
   assert.ok(/wingbeat\w*slow\w* [1-9]/.test((await node.call("/metrics")).text), "it is counted");
