@@ -59,10 +59,7 @@ fn encode(_: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
 fn drain(mailbox: &Mailbox) {
     let mut items = VecDeque::new();
     let mut cx = Context::from_waker(Waker::noop());
-    while mailbox
-        .poll_drain(&mut cx, &mut items, MAILBOX_BYTES)
-        .is_ready()
-    {
+    while mailbox.poll_drain(&mut cx, &mut items, MAILBOX_BYTES).is_ready() {
         black_box(items.drain(..).count());
     }
 }
@@ -70,42 +67,26 @@ fn drain(mailbox: &Mailbox) {
 fn subscribe_one(registry: &Arc<Registry>, topic: &Topic, mailbox: &Arc<Mailbox>) -> Subscription {
     let mailbox = Arc::clone(mailbox);
     let (format, presence_after) = (Format::V2, None);
-    registry.subscribe(
-        topic,
-        Subscriber {
-            mailbox,
-            channel: 1,
-            format,
-            presence_after,
-        },
-    )
+    registry.subscribe(topic, Subscriber { mailbox, channel: 1, format, presence_after })
 }
 
 fn mailbox() {
     let (mailbox, frame) = (Mailbox::new(MAILBOX_BYTES), Bytes::from(vec![b'x'; 100]));
     for batch in [1, 64] {
-        measure(
-            &format!("mailbox: {batch} pushes and a drain, per push"),
-            batch,
-            || {
-                for _ in 0..batch {
-                    black_box(mailbox.push(1, frame.clone()));
-                }
-                drain(&mailbox);
-            },
-        );
+        measure(&format!("mailbox: {batch} pushes and a drain, per push"), batch, || {
+            for _ in 0..batch {
+                black_box(mailbox.push(1, frame.clone()));
+            }
+            drain(&mailbox);
+        });
     }
 }
 
 fn broadcast(subscribers: u32) -> Result<(), InvalidTopic> {
     let (registry, topic) = (Registry::new(), "room:lobby".parse()?);
-    let mailboxes: Vec<_> = (0..subscribers)
-        .map(|_| Mailbox::new(MAILBOX_BYTES))
-        .collect();
-    let subscriptions: Vec<_> = mailboxes
-        .iter()
-        .map(|mailbox| subscribe_one(&registry, &topic, mailbox))
-        .collect();
+    let mailboxes: Vec<_> = (0..subscribers).map(|_| Mailbox::new(MAILBOX_BYTES)).collect();
+    let subscriptions: Vec<_> =
+        mailboxes.iter().map(|mailbox| subscribe_one(&registry, &topic, mailbox)).collect();
     let payload = [b'x'; 100];
     let case = format!("broadcast to {subscribers} and drain, per delivery");
     measure(&case, 16 * subscribers, || {
@@ -121,28 +102,15 @@ fn broadcast(subscribers: u32) -> Result<(), InvalidTopic> {
 fn subscribe(crowd: u32) -> Result<(), InvalidTopic> {
     let (registry, mailbox) = (Registry::new(), Mailbox::new(MAILBOX_BYTES));
     let one = "room:lobby".parse()?;
-    measure(
-        "join and leave one topic, per member of 100k",
-        crowd,
-        || {
-            let _crowd: Vec<_> = (0..crowd)
-                .map(|_| subscribe_one(&registry, &one, &mailbox))
-                .collect();
-        },
-    );
-    let own: Vec<Topic> = (0..crowd)
-        .map(|n| format!("user:{n}").parse())
-        .collect::<Result<_, _>>()?;
-    measure(
-        "join and leave a topic of one's own, of 100k",
-        crowd,
-        || {
-            let _all: Vec<_> = own
-                .iter()
-                .map(|topic| subscribe_one(&registry, topic, &mailbox))
-                .collect();
-        },
-    );
+    measure("join and leave one topic, per member of 100k", crowd, || {
+        let _crowd: Vec<_> = (0..crowd).map(|_| subscribe_one(&registry, &one, &mailbox)).collect();
+    });
+    let own: Vec<Topic> =
+        (0..crowd).map(|n| format!("user:{n}").parse()).collect::<Result<_, _>>()?;
+    measure("join and leave a topic of one's own, of 100k", crowd, || {
+        let _all: Vec<_> =
+            own.iter().map(|topic| subscribe_one(&registry, topic, &mailbox)).collect();
+    });
     Ok(())
 }
 
@@ -153,14 +121,10 @@ fn routes(peers: u16) -> Result<(), InvalidTopic> {
         routes.interest(topic.hash64(), peer, peer.0 % 2 == 0);
     }
     let hash = topic.hash64();
-    measure(
-        &format!("routes to half of {peers} peers, per broadcast"),
-        1,
-        || {
-            let mut reached = 0;
-            routes.peers(black_box(hash), 0, |_| reached += 1);
-            black_box(reached);
-        },
-    );
+    measure(&format!("routes to half of {peers} peers, per broadcast"), 1, || {
+        let mut reached = 0;
+        routes.peers(black_box(hash), 0, |_| reached += 1);
+        black_box(reached);
+    });
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! `wingbeat serve` and `wingbeat dev`: nodes that run until somebody stops them.
 
-use std::{env, fmt::Write as _, net::{Ipv4Addr, SocketAddr}};
+use std::{
+    env,
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use base64::Engine as _;
 use tokio::{
@@ -20,7 +24,7 @@ pub fn runners() -> Runners {
     Runners { dev, serve }
 }
 
-fn serve(args: ServeArgs) -> Result<(), Failure> {
+fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.load()?;
     config.check()?;
     logs::start(config.log);
@@ -32,7 +36,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     })
 }
 
-fn dev(args: DevArgs) -> Result<(), Failure> {
+fn dev(args: &DevArgs) -> Result<(), Failure> {
     let mut config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
     let secret: [u8; 32] = rand::random();
     let secret = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
@@ -164,7 +168,8 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))
         };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

@@ -127,9 +127,7 @@ impl Config {
     /// is set; `None` for a node in no cluster.
     pub fn cluster_listener(&self) -> Option<SocketAddr> {
         let lonely = self.cluster.join.is_empty();
-        self.cluster
-            .listen
-            .or_else(|| (!lonely).then_some(parts::CLUSTER_LISTEN))
+        self.cluster.listen.or_else(|| (!lonely).then_some(parts::CLUSTER_LISTEN))
     }
 
     /// The address that peers are told, when the cluster listener is bound to `bound`.
@@ -163,10 +161,6 @@ impl Config {
     ///
     /// The file cannot be read, or the token is short or does not fit into a header.
     pub fn api_token(&self) -> Result<Option<Secret>, SecretError> {
-        self.auth
-            .api_token_file
-            .as_deref()
-            .map(secrets::read_api_token)
-            .transpose()
+        self.auth.api_token_file.as_deref().map(secrets::read_api_token).transpose()
     }
 }

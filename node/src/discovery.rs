@@ -63,12 +63,7 @@ impl Seeds {
 }
 
 /// Keeps links to all that the seeds lead to, for as long as the node lives.
-pub(crate) async fn run(
-    node: NodeName,
-    seeds: Vec<Seed>,
-    known: Arc<Seeds>,
-    transport: Transport,
-) {
+pub(crate) async fn run(node: NodeName, seeds: Vec<Seed>, known: Arc<Seeds>, transport: Transport) {
     let mut names = Vec::new();
     for seed in seeds {
         match seed {

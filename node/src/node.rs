@@ -57,7 +57,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The cluster listener did not start.
-    #[error("cannot start the cluster listener: {0} (change cluster.listen or --cluster-listen, or end what uses the address)")]
+    #[error(
+        "cannot start the cluster listener: {0} (change cluster.listen or --cluster-listen, or end what uses the address)"
+    )]
     Cluster(#[from] transport::BindError),
 }
 
@@ -145,10 +147,7 @@ impl Node {
     }
 
     /// As [`start`](Self::start); with `development` pages of any port of this machine may connect.
-    pub(crate) async fn start_with(
-        config: Config,
-        development: bool,
-    ) -> Result<Self, StartError> {
+    pub(crate) async fn start_with(config: Config, development: bool) -> Result<Self, StartError> {
         let warnings = config.check()?;
         let address = config.http.listen;
         let bound = TcpListener::bind(address).await;
@@ -163,7 +162,14 @@ impl Node {
         let (peers, transport, cluster) = parts.join_cluster(&config, &mut tasks).await?;
         let (stop, stopping) = watch::channel(false);
         let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
-        let shared = Arc::new(parts.shared(config, peers, cluster, stopping.clone(), api_token, development));
+        let shared = Arc::new(parts.shared(
+            config,
+            peers,
+            cluster,
+            stopping.clone(),
+            api_token,
+            development,
+        ));
         let tracker = Arc::clone(&shared.tracker);
         tasks.spawn(async move {
             tracker.run().await;
@@ -260,14 +266,8 @@ impl Parts {
             ..presence::Config::default()
         };
         let me = Replica { name: name.clone(), incarnation };
-        let tracker = Tracker::new(
-            &presence,
-            shards,
-            &me,
-            clock,
-            Arc::clone(&registry),
-            Arc::clone(&routes),
-        );
+        let tracker =
+            Tracker::new(&presence, shards, &me, clock, Arc::clone(&registry), Arc::clone(&routes));
         Self {
             name,
             incarnation,
@@ -307,8 +307,12 @@ impl Parts {
                 }
             }
         });
-        let looking =
-            discovery::run(self.name.clone(), config.cluster.join.clone(), seeds, transport.clone());
+        let looking = discovery::run(
+            self.name.clone(),
+            config.cluster.join.clone(),
+            seeds,
+            transport.clone(),
+        );
         tasks.spawn(async move {
             looking.await;
             NodeEnd::Task("discovery")

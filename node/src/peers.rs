@@ -246,9 +246,7 @@ impl Shards for &Tracker {
 }
 
 /// Makes the handle and the future that drives; somebody must poll it.
-pub(crate) fn start(
-    driver: Driver,
-) -> (Peers, impl Future<Output = DriverEnd> + Send) {
+pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> + Send) {
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let shared = Arc::new(Shared {
         commands,
@@ -342,7 +340,9 @@ impl Running {
                 self.driver.seeds.is_self(address);
             }
             Event::Stale { seen, by, fresh } => return self.stale(seen, by, fresh),
-            Event::Refused { reason, .. } => warn!(node = %self.driver.name, "link refused: {reason}"),
+            Event::Refused { reason, .. } => {
+                warn!(node = %self.driver.name, "link refused: {reason}")
+            }
         }
         Ok(())
     }
@@ -371,7 +371,9 @@ impl Running {
     }
 
     fn link_down(&mut self, link: &Link, reason: &str) {
-        let Some(ix) = self.by_link.remove(&link.id()) else { return };
+        let Some(ix) = self.by_link.remove(&link.id()) else {
+            return;
+        };
         warn!(node = %self.driver.name, peer = %link.peer().name, "peer link down: {reason}");
         let newer = self.driver.links.get(ix).is_some_and(|known| known.id() != link.id());
         if !newer {
@@ -385,7 +387,9 @@ impl Running {
     }
 
     fn handle_frame(&mut self, link: &Link, frame: &Bytes) {
-        let Some(ix) = self.by_link.get(&link.id()).copied() else { return };
+        let Some(ix) = self.by_link.get(&link.id()).copied() else {
+            return;
+        };
         let now = self.driver.clock.now();
         let tracker = &mut &*self.driver.tracker;
         let done = self.driver.cluster.handle_frame(ix, link.id(), frame, tracker, now);
@@ -466,8 +470,7 @@ impl Running {
     }
 
     fn is_ready(&self) -> bool {
-        let caught_up =
-            self.driver.cluster.linked().any(|ix| self.driver.cluster.caught_up(ix));
+        let caught_up = self.driver.cluster.linked().any(|ix| self.driver.cluster.caught_up(ix));
         caught_up || self.driver.seeds.only_self()
     }
 
@@ -494,8 +497,12 @@ impl Running {
                 let peer = &replica.name;
                 match why {
                     Down::Left => info!(%node, %peer, "peer down: it left"),
-                    Down::Unreachable => warn!(%node, %peer, "peer down: it does not answer probes; its presences are hidden"),
-                    Down::NeverConfirmed => warn!(%node, %peer, "peer down: its link ended before it was a member"),
+                    Down::Unreachable => {
+                        warn!(%node, %peer, "peer down: it does not answer probes; its presences are hidden")
+                    }
+                    Down::NeverConfirmed => {
+                        warn!(%node, %peer, "peer down: its link ended before it was a member")
+                    }
                 }
             }
             cluster::Event::Forgotten { node: ix, name } => {
@@ -529,7 +536,9 @@ impl Running {
     }
 
     fn joined(&mut self, id: u64, confirmed: bool) {
-        let Some((mailbox, channel, shard, seq)) = self.barriers.remove(&id) else { return };
+        let Some((mailbox, channel, shard, seq)) = self.barriers.remove(&id) else {
+            return;
+        };
         if confirmed && let Some(reached) = self.shared.reached.get(usize::from(shard)) {
             reached.fetch_max(seq, Ordering::AcqRel);
         }
@@ -571,4 +580,3 @@ async fn sleep_until(clock: Clock, deadline: Option<presence::Time>) {
         None => std::future::pending().await,
     }
 }
-

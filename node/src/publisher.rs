@@ -102,7 +102,9 @@ impl Publisher {
         let shard = shard_of(hash, u16::try_from(self.sequences.len()).unwrap_or(u16::MAX));
         let mut head = None;
         self.routes.peers(hash, shard, |peer| {
-            let Some(link) = self.links.get(peer) else { return };
+            let Some(link) = self.links.get(peer) else {
+                return;
+            };
             let head = head.get_or_insert_with(|| {
                 let sequence = &self.sequences[usize::from(shard)];
                 wire::encode_broadcast(&wire::Broadcast {

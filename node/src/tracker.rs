@@ -352,7 +352,9 @@ impl Seat {
 
     /// Adds an entry that is not yet told to a state.
     fn splice(&self, topic: &Topic, entry: EntryId, state: &mut State) {
-        let Some(own) = self.shard.entry(entry) else { return };
+        let Some(own) = self.shard.entry(entry) else {
+            return;
+        };
         let mut member = Vec::new();
         push_json_string(&mut member, own.key);
         member.extend_from_slice(b":{\"metas\":[");

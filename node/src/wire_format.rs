@@ -47,7 +47,11 @@ pub(crate) fn encode_sse(topic: &str, event: &str, payload: &[u8]) -> Bytes {
         }
     };
     // A line break in JSON is white space, but would end the field.
-    frame.extend(payload.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    frame.extend(payload.iter().map(
+        |byte| {
+            if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }
+        },
+    ));
     frame.extend_from_slice(close);
     frame.extend_from_slice(b"\n\n");
     frame.into()

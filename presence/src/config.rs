@@ -90,12 +90,7 @@ mod tests {
     #[test]
     fn entries_and_interests_always_fit_the_slots() {
         for (entries_max, interests_max) in [(usize::MAX, usize::MAX), (usize::MAX, 0), (0, 7)] {
-            let config = Config {
-                entries_max,
-                interests_max,
-                ..Config::default()
-            }
-            .bounded();
+            let config = Config { entries_max, interests_max, ..Config::default() }.bounded();
             assert!(config.entries_max + config.interests_max < SLOTS_MAX as usize);
         }
         let config = Config::default();

@@ -145,8 +145,7 @@ impl Differ {
 
     /// The version told last; of a topic without observers, the one that the next is given.
     pub(crate) fn version(&self, id: Option<TopicId>) -> u64 {
-        id.and_then(|id| self.watched.get(&id))
-            .map_or(self.base, |watched| watched.version)
+        id.and_then(|id| self.watched.get(&id)).map_or(self.base, |watched| watched.version)
     }
 
     /// A slot changed: `old` is what observers were told of it, if they were.
@@ -190,22 +189,13 @@ impl Differ {
 
     /// An owner was shown or hidden, or is no longer frozen.
     pub(crate) fn start_sweep(&mut self, ix: NodeIx, now: Time) {
-        self.sweeps.insert(
-            ix,
-            Sweep {
-                next: TopicId::FIRST,
-                since: now,
-            },
-        );
+        self.sweeps.insert(ix, Sweep { next: TopicId::FIRST, since: now });
     }
 
     /// When there is something to do.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let sweep = self.sweeps.values().map(|sweep| sweep.since).min();
-        sweep
-            .into_iter()
-            .chain(self.due.first().map(|((at, _), _)| at))
-            .min()
+        sweep.into_iter().chain(self.due.first().map(|((at, _), _)| at)).min()
     }
 
     /// Finds some of the topics that an owner shown or hidden has entries in.
@@ -262,12 +252,7 @@ impl Differ {
             watched.flushed = Some(now);
         }
         let Changes { joins, leaves } = changes;
-        let diff = Diff {
-            topic,
-            version: watched.version,
-            joins,
-            leaves,
-        };
+        let diff = Diff { topic, version: watched.version, joins, leaves };
         Some((diff, 1 + pending_work + scan_work))
     }
 
@@ -386,8 +371,7 @@ impl Changes {
             now = owner.is_shown().then_some((owner, slot, pair));
         }
         let Some((owner, slot, pair)) = now else {
-            self.leaves
-                .extend(old.map(|old| change(&old.pair, old.reference, None)));
+            self.leaves.extend(old.map(|old| change(&old.pair, old.reference, None)));
             return;
         };
         let reference = owner.refs.at(slot.seq);
@@ -406,9 +390,7 @@ impl Changes {
 
     /// A member that did not change was shown or hidden.
     fn flip(&mut self, member: &Member, owners: &Owners) {
-        let Some(entry) = owners
-            .get(member.owner)
-            .and_then(|o| o.entry(member.owner, member.slot))
+        let Some(entry) = owners.get(member.owner).and_then(|o| o.entry(member.owner, member.slot))
         else {
             return;
         };
@@ -427,20 +409,13 @@ impl Changes {
 }
 
 fn change(pair: &Pair, reference: Ref, previous: Option<Ref>) -> Change {
-    Change {
-        key: pair.key().into(),
-        meta: pair.meta().into(),
-        reference,
-        previous,
-    }
+    Change { key: pair.key().into(), meta: pair.meta().into(), reference, previous }
 }
 
 /// At once after a pause, else when the interval is over.
 fn schedule(due: &mut Queue, id: TopicId, watched: &mut Watched, config: &Config, now: Time) {
     if watched.due.is_none() {
-        let at = watched
-            .flushed
-            .map_or(now, |flushed| now.max(flushed + config.flush_interval));
+        let at = watched.flushed.map_or(now, |flushed| now.max(flushed + config.flush_interval));
         watched.due = Some(due.insert(at, id));
     }
 }

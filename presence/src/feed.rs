@@ -87,13 +87,8 @@ struct Mark {
 }
 
 impl Slot {
-    const EMPTY: Self = Self {
-        seq: 0,
-        born: 0,
-        prev: NIL,
-        next: NIL,
-        held: Held::Interest { hash: 0 },
-    };
+    const EMPTY: Self =
+        Self { seq: 0, born: 0, prev: NIL, next: NIL, held: Held::Interest { hash: 0 } };
 
     fn is_live(&self) -> bool {
         self.seq > 0
@@ -104,17 +99,8 @@ impl Feed {
     /// Takes the tenant out of a slot, leaving no trace: a change or a tombstone must follow,
     /// unless a bitmap said it.
     pub(crate) fn take(&mut self, at: u32) -> Option<Former> {
-        let slot = self
-            .slots
-            .get_mut(at as usize)
-            .filter(|slot| slot.is_live())?;
-        let Slot {
-            seq,
-            born,
-            prev,
-            next,
-            held,
-        } = std::mem::replace(slot, Slot::EMPTY);
+        let slot = self.slots.get_mut(at as usize).filter(|slot| slot.is_live())?;
+        let Slot { seq, born, prev, next, held } = std::mem::replace(slot, Slot::EMPTY);
         self.link(prev, next);
         self.live -= 1;
         self.checksum = self.checksum.wrapping_sub(mix(at, seq));
@@ -129,13 +115,7 @@ impl Feed {
         }
         debug_assert!(!self.slots[index].is_live(), "a slot has one tenant");
         let prev = self.ends.map_or(NIL, |ends| ends.last);
-        self.slots[index] = Slot {
-            seq,
-            born,
-            prev,
-            next: NIL,
-            held,
-        };
+        self.slots[index] = Slot { seq, born, prev, next: NIL, held };
         let first = match self.ends {
             Some(ends) => {
                 self.slots[ends.last as usize].next = at;
@@ -257,14 +237,12 @@ impl Feed {
             }
         }
         let below = &self.marks[..self.marks.partition_point(|mark| mark.seq <= seq)];
-        let valid = below.iter().rev().find(|mark| {
-            self.slot(mark.slot)
-                .is_some_and(|slot| slot.seq == mark.seq)
-        });
+        let valid = below
+            .iter()
+            .rev()
+            .find(|mark| self.slot(mark.slot).is_some_and(|slot| slot.seq == mark.seq));
         let start = valid.map(|mark| mark.slot).or(self.oldest());
-        self.live_from(start)
-            .find(|(_, slot)| slot.seq > seq)
-            .map(|(at, _)| at)
+        self.live_from(start).find(|(_, slot)| slot.seq > seq).map(|(at, _)| at)
     }
 
     fn link(&mut self, prev: u32, next: u32) {
@@ -295,12 +273,7 @@ impl Feed {
 
     fn remark(&mut self) {
         let places = self.live().step_by(MARK_EVERY);
-        self.marks = places
-            .map(|(slot, held)| Mark {
-                seq: held.seq,
-                slot,
-            })
-            .collect();
+        self.marks = places.map(|(slot, held)| Mark { seq: held.seq, slot }).collect();
         self.unmarked = 0;
     }
 }
@@ -308,10 +281,7 @@ impl Feed {
 /// Spreads a slot and a sequence number over 64 bits (the finisher of SplitMix64). Releases agree
 /// on it.
 fn mix(slot: u32, seq: u64) -> u64 {
-    let mut word = seq
-        ^ u64::from(slot)
-            .wrapping_add(1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut word = seq ^ u64::from(slot).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ word >> 31
@@ -379,11 +349,7 @@ mod tests {
         let order = seqs(&feed);
         for probe in 0..=seq {
             let found = feed.after(probe).map(|at| feed.slots[at as usize].seq);
-            assert_eq!(
-                found,
-                order.iter().copied().find(|seq| *seq > probe),
-                "after {probe}"
-            );
+            assert_eq!(found, order.iter().copied().find(|seq| *seq > probe), "after {probe}");
         }
         assert!(feed.marks.len() < 3000 / MARK_EVERY * 2 + 17);
     }
@@ -407,10 +373,7 @@ mod tests {
         feed.bury(7, 31);
         feed.trim(0);
         feed.renumber();
-        let numbered: Vec<_> = feed
-            .live()
-            .map(|(at, slot)| (at, slot.seq, slot.born))
-            .collect();
+        let numbered: Vec<_> = feed.live().map(|(at, slot)| (at, slot.seq, slot.born)).collect();
         assert_eq!(numbered, [(5, 1, 1), (2, 2, 2), (9, 3, 3)]);
         assert_eq!((feed.v(), feed.horizon), (3, 0));
     }

@@ -99,9 +99,7 @@ impl Index {
 
     /// Whether observers knew the entry as it is, and from now on do.
     pub(crate) fn set_told(&mut self, id: TopicId, pos: u32, told: bool) -> bool {
-        let member = self
-            .roster_mut(id)
-            .and_then(|r| r.members_mut().get_mut(pos as usize));
+        let member = self.roster_mut(id).and_then(|r| r.members_mut().get_mut(pos as usize));
         member.is_some_and(|member| std::mem::replace(&mut member.told, told))
     }
 
@@ -125,10 +123,7 @@ impl Index {
     /// The entries of a topic with this key, and perhaps, once in 2^64, others.
     pub(crate) fn find(&self, topic: &Topic, key: &str) -> impl Iterator<Item = Member> {
         let roster = self.id(topic).and_then(|id| self.roster(id));
-        roster
-            .map(|roster| roster.find(self.hash(key)))
-            .unwrap_or_default()
-            .into_iter()
+        roster.map(|roster| roster.find(self.hash(key))).unwrap_or_default().into_iter()
     }
 
     /// The topics with members whose names start with `prefix` and come after `after`, in order.
@@ -208,10 +203,7 @@ mod tests {
         }
         index.pin(&topic("room:empty"));
         let names = |prefix, after| -> Vec<String> {
-            index
-                .with_prefix(prefix, after)
-                .map(|roster| roster.name.to_string())
-                .collect()
+            index.with_prefix(prefix, after).map(|roster| roster.name.to_string()).collect()
         };
         assert_eq!(names("room:", None), ["room:a", "room:b", "room:c"]);
         assert_eq!(names("room:", Some("room:a")), ["room:b", "room:c"]);

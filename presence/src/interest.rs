@@ -36,22 +36,14 @@ pub(crate) enum Acquired {
 impl Interests {
     /// Up to `max` hashes, and the interest in everything for all further ones.
     pub(crate) fn new(seed: u64, max: usize) -> Self {
-        Self {
-            max,
-            holds: Lookup::new(seed),
-            lingering: BTreeSet::new(),
-        }
+        Self { max, holds: Lookup::new(seed), lingering: BTreeSet::new() }
     }
 
     /// One more holder.
     pub(crate) fn acquire(&mut self, hash: u64) -> Acquired {
         let known = self.holds.get(&hash).is_some();
         let taken = self.holds.len() - usize::from(self.holds.get(&INTEREST_ALL).is_some());
-        let hash = if known || taken < self.max {
-            hash
-        } else {
-            INTEREST_ALL
-        };
+        let hash = if known || taken < self.max { hash } else { INTEREST_ALL };
         let Some(hold) = self.holds.get_mut(&hash) else {
             return Acquired::Fresh(hash);
         };
@@ -64,14 +56,7 @@ impl Interests {
 
     /// The slot of a fresh interest, with its first holder.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
-        self.holds.insert(
-            hash,
-            Hold {
-                holders: 1,
-                slot,
-                until: None,
-            },
-        );
+        self.holds.insert(hash, Hold { holders: 1, slot, until: None });
     }
 
     /// One holder less; the last one's interest stays until `until`.
@@ -81,11 +66,7 @@ impl Interests {
     /// released first: what is left is wider than needed, never narrower.
     pub(crate) fn release(&mut self, hash: u64, until: Time) {
         let is_held = |hold: &Hold| hold.holders > 0;
-        let hash = if self.holds.get(&hash).is_some_and(is_held) {
-            hash
-        } else {
-            INTEREST_ALL
-        };
+        let hash = if self.holds.get(&hash).is_some_and(is_held) { hash } else { INTEREST_ALL };
         let Some(hold) = self.holds.get_mut(&hash) else {
             return;
         };

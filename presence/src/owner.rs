@@ -141,10 +141,7 @@ impl Owners {
         if self.others.len() <= at {
             self.others.resize_with(at + 1, || None);
         }
-        let phase = Phase::CatchingUp {
-            target: None,
-            frozen: false,
-        };
+        let phase = Phase::CatchingUp { target: None, frozen: false };
         self.others[at] = Some(Box::new(Owner::new(replica, self.shard, phase)));
         self.deadlines.insert(ix, deadline);
     }
@@ -183,18 +180,12 @@ impl Owners {
     }
 
     pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Owner> {
-        if ix == NodeIx::SELF {
-            Some(&mut self.me)
-        } else {
-            self.other_mut(ix)
-        }
+        if ix == NodeIx::SELF { Some(&mut self.me) } else { self.other_mut(ix) }
     }
 
     /// As [`Self::get_mut`], but never this node.
     pub(crate) fn other_mut(&mut self, ix: NodeIx) -> Option<&mut Owner> {
-        self.others
-            .get_mut(ix.index().checked_sub(1)?)?
-            .as_deref_mut()
+        self.others.get_mut(ix.index().checked_sub(1)?)?.as_deref_mut()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Owner> {
@@ -211,13 +202,7 @@ impl Owners {
 
     /// The name of an owner's operation.
     pub(crate) fn dot(&self, owner: &Owner, seq: u64) -> Dot<Actor> {
-        Dot::new(
-            Actor {
-                replica: owner.replica.clone(),
-                shard: self.shard,
-            },
-            seq,
-        )
+        Dot::new(Actor { replica: owner.replica.clone(), shard: self.shard }, seq)
     }
 
     /// When the next owner has to be shown, caught up with or not.
@@ -227,11 +212,7 @@ impl Owners {
 
     /// Owners whose deadline has passed.
     pub(crate) fn overdue(&self, now: Time) -> Vec<NodeIx> {
-        self.deadlines
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(ix, _)| *ix)
-            .collect()
+        self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(ix, _)| *ix).collect()
     }
 }
 
@@ -240,10 +221,7 @@ mod tests {
     use super::*;
 
     fn owners() -> Owners {
-        let replica = |name: &str| Replica {
-            name: name.parse().unwrap(),
-            incarnation: 1,
-        };
+        let replica = |name: &str| Replica { name: name.parse().unwrap(), incarnation: 1 };
         let mut owners = Owners::new(0, replica("me"));
         owners.insert(NodeIx(3), replica("other"), Time::from_micros(10));
         owners

@@ -112,9 +112,7 @@ pub enum InvalidRange {
 impl Bitmap {
     /// Whether the slot's bit is set.
     pub fn contains(&self, slot: u32) -> bool {
-        self.0
-            .get(slot as usize / 64)
-            .is_some_and(|word| word >> (slot % 64) & 1 == 1)
+        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
     /// Sets the slot's bit.
@@ -177,10 +175,7 @@ impl Range {
         if op.slot() >= SLOTS_MAX {
             return Err(InvalidRange::Slot { slot: op.slot() });
         }
-        let Op::Put {
-            seq, born, value, ..
-        } = op
-        else {
+        let Op::Put { seq, born, value, .. } = op else {
             return Ok(());
         };
         if *born == 0 || born > seq {
@@ -192,11 +187,7 @@ impl Range {
         if *topic as usize >= self.topics.len() {
             return Err(InvalidRange::Topics);
         }
-        if Pair::is_sound(kv) {
-            Ok(())
-        } else {
-            Err(InvalidRange::Pair { seq: *seq })
-        }
+        if Pair::is_sound(kv) { Ok(()) } else { Err(InvalidRange::Pair { seq: *seq }) }
     }
 }
 
@@ -208,17 +199,11 @@ impl Pair {
     /// The caller has checked the lengths.
     pub(crate) fn new(key: &str, meta: &[u8]) -> Self {
         let len = u16::try_from(key.len()).unwrap_or(u16::MAX);
-        Self(
-            [len.to_le_bytes().as_slice(), key.as_bytes(), meta]
-                .concat()
-                .into_boxed_slice(),
-        )
+        Self([len.to_le_bytes().as_slice(), key.as_bytes(), meta].concat().into_boxed_slice())
     }
 
     pub(crate) fn key(&self) -> &str {
-        split(&self.0)
-            .and_then(|(key, _)| std::str::from_utf8(key).ok())
-            .unwrap_or_default()
+        split(&self.0).and_then(|(key, _)| std::str::from_utf8(key).ok()).unwrap_or_default()
     }
 
     pub(crate) fn meta(&self) -> &[u8] {
@@ -244,16 +229,8 @@ mod tests {
     use super::*;
 
     fn put(slot: u32, seq: u64) -> Op {
-        let value = Value::Presence {
-            topic: 0,
-            kv: Pair::new("k", b"{}").0,
-        };
-        Op::Put {
-            slot,
-            seq,
-            born: seq,
-            value,
-        }
+        let value = Value::Presence { topic: 0, kv: Pair::new("k", b"{}").0 };
+        Op::Put { slot, seq, born: seq, value }
     }
 
     fn sound() -> Range {
@@ -293,10 +270,7 @@ mod tests {
     fn the_bitmap_comes_when_needed_and_only_then() {
         refused(|r| r.retain = None, InvalidRange::Retain);
         refused(|r| r.horizon = 4, InvalidRange::Retain);
-        refused(
-            |r| r.retain = Some(Bitmap(vec![0; 5121])),
-            InvalidRange::Retain,
-        );
+        refused(|r| r.retain = Some(Bitmap(vec![0; 5121])), InvalidRange::Retain);
     }
 
     #[test]
@@ -304,42 +278,18 @@ mod tests {
         refused(|r| r.ops[0] = put(0, 4), InvalidRange::Order { seq: 4 });
         refused(|r| r.ops[2] = put(0, 10), InvalidRange::Order { seq: 10 });
         refused(|r| r.ops.swap(0, 1), InvalidRange::Order { seq: 5 });
-        let unborn = Op::Put {
-            slot: 0,
-            seq: 5,
-            born: 6,
-            value: Value::Interest { hash: 1 },
-        };
+        let unborn = Op::Put { slot: 0, seq: 5, born: 6, value: Value::Interest { hash: 1 } };
         refused(|r| r.ops[0] = unborn, InvalidRange::Order { seq: 5 });
     }
 
     #[test]
     fn slots_topics_and_pairs_are_bounded() {
-        refused(
-            |r| r.ops[0] = put(SLOTS_MAX, 5),
-            InvalidRange::Slot { slot: SLOTS_MAX },
-        );
+        refused(|r| r.ops[0] = put(SLOTS_MAX, 5), InvalidRange::Slot { slot: SLOTS_MAX });
         refused(|r| r.topics.clear(), InvalidRange::Topics);
-        refused(
-            |r| r.topics = vec!["t".parse().unwrap(); 4],
-            InvalidRange::Topics,
-        );
-        for kv in [
-            &b"\x01"[..],
-            b"\x02\x00a",
-            b"\x01\x00\xff",
-            &[0; 2 + META_LEN_MAX + 1],
-        ] {
-            let value = Value::Presence {
-                topic: 0,
-                kv: kv.into(),
-            };
-            let op = Op::Put {
-                slot: 0,
-                seq: 5,
-                born: 5,
-                value,
-            };
+        refused(|r| r.topics = vec!["t".parse().unwrap(); 4], InvalidRange::Topics);
+        for kv in [&b"\x01"[..], b"\x02\x00a", b"\x01\x00\xff", &[0; 2 + META_LEN_MAX + 1]] {
+            let value = Value::Presence { topic: 0, kv: kv.into() };
+            let op = Op::Put { slot: 0, seq: 5, born: 5, value };
             refused(|r| r.ops[0] = op, InvalidRange::Pair { seq: 5 });
         }
     }

@@ -39,9 +39,7 @@ impl fmt::Display for Ref {
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 16];
         for (bytes, digits) in self.0.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
-            let word = bytes
-                .iter()
-                .fold(0, |word, byte| word << 8 | usize::from(*byte));
+            let word = bytes.iter().fold(0, |word, byte| word << 8 | usize::from(*byte));
             for (place, digit) in digits.iter_mut().rev().enumerate() {
                 *digit = DIGITS[word >> (6 * place) & 63];
             }
@@ -85,13 +83,7 @@ mod tests {
     use super::*;
 
     fn actor(name: &str, incarnation: u64, shard: u16) -> Actor {
-        Actor {
-            replica: Replica {
-                name: name.parse().unwrap(),
-                incarnation,
-            },
-            shard,
-        }
+        Actor { replica: Replica { name: name.parse().unwrap(), incarnation }, shard }
     }
 
     /// Clients on nodes of neighbouring releases compare them.

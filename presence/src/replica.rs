@@ -29,9 +29,7 @@ impl FromStr for NodeName {
         if fits && name.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(name.into()))
         } else {
-            Err(InvalidNodeName(
-                name.chars().take(NODE_NAME_LEN_MAX).collect(),
-            ))
+            Err(InvalidNodeName(name.chars().take(NODE_NAME_LEN_MAX).collect()))
         }
     }
 }

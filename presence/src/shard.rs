@@ -82,13 +82,7 @@ impl Shard {
             };
             self.empty(slot, now);
         }
-        let Store {
-            config,
-            owners,
-            index,
-            differ,
-            events,
-        } = &mut self.store;
+        let Store { config, owners, index, differ, events } = &mut self.store;
         differ.sweep(index, config, now);
         let mut left = config.diff_events_max.saturating_mul(4);
         while left > 0

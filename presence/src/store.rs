@@ -72,8 +72,7 @@ impl Store {
                         self.index.insert(topic, ix, at, pair.key())
                     }
                 };
-                self.differ
-                    .touch(topic, (ix, at), None, is_shown, (&self.config, now));
+                self.differ.touch(topic, (ix, at), None, is_shown, (&self.config, now));
                 Held::Presence { topic, pos, pair }
             }
         };
@@ -119,13 +118,7 @@ impl Store {
 
     /// Numbers the own log anew under another incarnation. Observers will see updates.
     pub(crate) fn rekey(&mut self, incarnation: u64, now: Time) {
-        let Self {
-            config,
-            owners,
-            index,
-            differ,
-            ..
-        } = self;
+        let Self { config, owners, index, differ, .. } = self;
         let me = owners.me();
         for (seq, (at, slot)) in (1..).zip(me.feed.live()) {
             let Held::Presence { topic, pos, pair } = &slot.held else {
@@ -135,12 +128,8 @@ impl Store {
                 continue;
             }
             let here = (NodeIx::SELF, at);
-            let old = Old {
-                incarnation,
-                born: seq,
-                reference: me.refs.at(slot.seq),
-                pair: pair.clone(),
-            };
+            let old =
+                Old { incarnation, born: seq, reference: me.refs.at(slot.seq), pair: pair.clone() };
             if let Some(pending) = differ.pending_mut(*topic, here) {
                 // The tenant that was told lives on under its new name.
                 if let Some(told) = pending
@@ -166,12 +155,7 @@ impl Store {
         topic: &Topic,
         new: &Pair,
     ) -> Option<(TopicId, u32)> {
-        let Held::Presence {
-            topic: id,
-            pos,
-            pair,
-        } = &former?.held
-        else {
+        let Held::Presence { topic: id, pos, pair } = &former?.held else {
             return None;
         };
         let is_same = self.index.name(*id) == Some(topic) && pair.key() == new.key();
@@ -209,27 +193,16 @@ impl Store {
         let is_told = self.index.set_told(topic, pos, false);
         let owner = self.owners.get(at.0);
         let old = match (owner, former) {
-            (
-                Some(owner),
-                Some(Former {
-                    seq,
-                    born,
-                    held: Held::Presence { pair, .. },
-                }),
-            ) if is_told => {
+            (Some(owner), Some(Former { seq, born, held: Held::Presence { pair, .. } }))
+                if is_told =>
+            {
                 let incarnation = owner.replica.incarnation;
-                Some(Old {
-                    incarnation,
-                    born,
-                    reference: owner.refs.at(seq),
-                    pair,
-                })
+                Some(Old { incarnation, born, reference: owner.refs.at(seq), pair })
             }
             _ => None,
         };
         let is_shown = owner.is_some_and(Owner::is_shown);
-        self.differ
-            .touch(topic, at, old, is_shown, (&self.config, now));
+        self.differ.touch(topic, at, old, is_shown, (&self.config, now));
     }
 
     fn interest(&mut self, ix: NodeIx, hash: u64, present: bool) {
@@ -240,11 +213,7 @@ impl Store {
             owner.all_interest = present;
         }
         if ix != NodeIx::SELF {
-            self.events.push_back(Event::Interest {
-                owner: ix,
-                hash,
-                present,
-            });
+            self.events.push_back(Event::Interest { owner: ix, hash, present });
         }
     }
 }

@@ -23,10 +23,7 @@ fn topic(n: u8) -> Topic {
 }
 
 fn replica(name: &str, incarnation: u64) -> Replica {
-    Replica {
-        name: name.parse().unwrap(),
-        incarnation,
-    }
+    Replica { name: name.parse().unwrap(), incarnation }
 }
 
 /// A configuration that remembers exactly `tombstones` removals, and interests only shortly.

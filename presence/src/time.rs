@@ -32,9 +32,6 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     fn add(self, rest: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(rest.as_micros()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(rest.as_micros()).unwrap_or(u64::MAX)))
     }
 }

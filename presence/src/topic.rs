@@ -101,26 +101,14 @@ mod tests {
     fn names_are_checked_once() {
         assert_eq!("".parse::<Topic>(), Err(InvalidTopic::Empty));
         assert!("a".repeat(512).parse::<Topic>().is_ok());
-        assert_eq!(
-            "a".repeat(513).parse::<Topic>(),
-            Err(InvalidTopic::TooLong { len: 513 })
-        );
-        assert_eq!(
-            "a\nb".parse::<Topic>(),
-            Err(InvalidTopic::Control { at: 1 })
-        );
-        assert_eq!(
-            "é\u{7f}".parse::<Topic>(),
-            Err(InvalidTopic::Control { at: 2 })
-        );
+        assert_eq!("a".repeat(513).parse::<Topic>(), Err(InvalidTopic::TooLong { len: 513 }));
+        assert_eq!("a\nb".parse::<Topic>(), Err(InvalidTopic::Control { at: 1 }));
+        assert_eq!("é\u{7f}".parse::<Topic>(), Err(InvalidTopic::Control { at: 2 }));
     }
 
     /// Other releases depend on these values.
     #[test]
     fn the_hash_is_stable() {
-        assert_eq!(
-            "room:lobby".parse::<Topic>().map(|t| t.hash64()),
-            Ok(0x2f5f12723cbe79fe)
-        );
+        assert_eq!("room:lobby".parse::<Topic>().map(|t| t.hash64()), Ok(0x2f5f12723cbe79fe));
     }
 }

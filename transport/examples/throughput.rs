@@ -37,20 +37,14 @@ fn config() -> Result<Config, Box<dyn Error>> {
 }
 
 fn identity(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        incarnation: 1,
-        hello: Bytes::new(),
-    }
+    Identity { name: name.into(), incarnation: 1, hello: Bytes::new() }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let len: usize = arguments.next().map_or(Ok(200), |text| text.parse())?;
-    let frames: usize = arguments
-        .next()
-        .map_or(Ok(1_000_000), |text| text.parse())?;
+    let frames: usize = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
 
     let (received, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (count, done) = (received.clone(), all.clone());
@@ -85,9 +79,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     all.notified().await;
     let seconds = begun.elapsed().as_secs_f64();
     let (rate, bytes) = (frames as f64 / seconds, (frames * len) as f64 / seconds);
-    println!(
-        "{frames} frames of {len} B: {rate:.0} frames/s, {:.1} MB/s",
-        bytes / 1e6
-    );
+    println!("{frames} frames of {len} B: {rate:.0} frames/s, {:.1} MB/s", bytes / 1e6);
     Ok(())
 }

@@ -44,11 +44,7 @@ struct Ticket {
 impl Door {
     pub(crate) fn new(inside_max: usize) -> Self {
         let per_address_max = (inside_max / 4).max(1);
-        Self {
-            inside_max,
-            per_address_max,
-            inside: Mutex::default(),
-        }
+        Self { inside_max, per_address_max, inside: Mutex::default() }
     }
 
     pub(crate) fn inside(&self) -> usize {
@@ -67,10 +63,7 @@ impl Door {
             return Knock::Leave;
         }
         *inside.entry(address).or_default() += 1;
-        Knock::Enter(Ticket {
-            door: self.clone(),
-            address,
-        })
+        Knock::Enter(Ticket { door: self.clone(), address })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
@@ -95,10 +88,7 @@ pub(crate) fn receive(
     incoming: Incoming,
 ) -> Option<impl Future<Output = ()> + Send> {
     let address = canonical(incoming.remote_address()).ip();
-    match inner
-        .door
-        .knock(address, incoming.remote_address_validated())
-    {
+    match inner.door.knock(address, incoming.remote_address_validated()) {
         Knock::Enter(ticket) => Some(async move {
             // Unheard only when nobody wants links any more.
             let _ = admit(&inner, &events, incoming, ticket).await;
@@ -150,12 +140,7 @@ async fn turned_away(
 ) -> Result<(), Unheard> {
     match failure {
         Failure::Refused { cause, by_us } => {
-            let reason = Refusal {
-                address,
-                inbound: true,
-                by_us,
-                cause,
-            };
+            let reason = Refusal { address, inbound: true, by_us, cause };
             inner.report_refusal(events, reason).await
         }
         Failure::Stale { seen, by } => inner.report_stale(events, ourselves, seen, by).await,
@@ -196,9 +181,8 @@ mod tests {
     #[test]
     fn when_half_the_places_are_taken_an_address_must_be_proved() {
         let door = Arc::new(Door::new(8));
-        let tickets: Vec<Ticket> = (0..4)
-            .filter_map(|n| enter(&door, IpAddr::from([10, 0, 0, n]), false))
-            .collect();
+        let tickets: Vec<Ticket> =
+            (0..4).filter_map(|n| enter(&door, IpAddr::from([10, 0, 0, n]), false)).collect();
         assert_eq!(tickets.len(), 4);
         assert!(matches!(door.knock(STRANGER, false), Knock::Prove));
         assert!(enter(&door, STRANGER, true).is_some());

@@ -44,11 +44,7 @@ pub(crate) fn reason_text(reason: &[u8]) -> String {
         .take(CHARS_MAX)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if text.is_empty() {
-        "no reason given".into()
-    } else {
-        text
-    }
+    if text.is_empty() { "no reason given".into() } else { text }
 }
 
 /// What the end of a connection means for its link.

@@ -96,35 +96,20 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), BindError> {
         let rules = [
             (self.cluster.is_empty(), "the cluster has no name"),
-            (
-                self.cluster.len() > NAME_LEN_MAX,
-                "the cluster name is over 255 bytes",
-            ),
+            (self.cluster.len() > NAME_LEN_MAX, "the cluster name is over 255 bytes"),
             (self.secrets.is_empty(), "there is no cluster secret"),
-            (
-                self.secrets.len() > 2,
-                "there are more than two cluster secrets",
-            ),
+            (self.secrets.len() > 2, "there are more than two cluster secrets"),
             (self.wire.is_empty(), "the range of wire versions is empty"),
             (self.lanes.is_empty(), "there are no lanes"),
             (self.lanes.len() > LANES_MAX, "there are more than 32 lanes"),
-            (
-                self.lanes.iter().any(|lane| lane.bound == 0),
-                "a lane's bound is 0",
-            ),
+            (self.lanes.iter().any(|lane| lane.bound == 0), "a lane's bound is 0"),
             (self.frame_len_max == 0, "frame_len_max is 0"),
-            (
-                self.frame_len_max > u32::MAX as usize / 2,
-                "frame_len_max is over 2 GiB",
-            ),
+            (self.frame_len_max > u32::MAX as usize / 2, "frame_len_max is over 2 GiB"),
             (self.links_max == 0, "links_max is 0"),
             (self.incoming_max == 0, "incoming_max is 0"),
             (self.events_max == 0, "events_max is 0"),
             (self.events_bytes_max == 0, "events_bytes_max is 0"),
-            (
-                self.events_bytes_max > u32::MAX as usize / 2,
-                "events_bytes_max is over 2 GiB",
-            ),
+            (self.events_bytes_max > u32::MAX as usize / 2, "events_bytes_max is over 2 GiB"),
             (self.keep_alive.is_zero(), "keep_alive is 0"),
             (
                 self.idle_timeout < self.keep_alive.saturating_mul(2),
@@ -132,10 +117,7 @@ impl Config {
             ),
             (self.handshake_timeout.is_zero(), "handshake_timeout is 0"),
             (self.backoff_min.is_zero(), "backoff_min is 0"),
-            (
-                self.backoff_max < self.backoff_min,
-                "backoff_max is under backoff_min",
-            ),
+            (self.backoff_max < self.backoff_min, "backoff_max is under backoff_min"),
         ];
         match rules.iter().find(|(broken, _)| *broken) {
             Some((_, rule)) => Err(BindError::Config(rule)),

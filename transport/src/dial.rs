@@ -39,26 +39,15 @@ struct Keeper {
 /// Dials an address now and again; returns when it is this node's own, or nobody listens.
 pub(crate) async fn keep(inner: Arc<Inner>, events: EventSender, address: SocketAddr) {
     let renewals = inner.registry.renewals();
-    let mut keeper = Keeper {
-        inner,
-        events,
-        address,
-        last: None,
-        failures: 0,
-        told: None,
-        renewals,
-    };
+    let mut keeper =
+        Keeper { inner, events, address, last: None, failures: 0, told: None, renewals };
     while keeper.turn().await.is_ok_and(|goes_on| goes_on) {}
 }
 
 impl Keeper {
     /// Waits for the end of a link, or dials once and pauses. False when there is no more to do.
     async fn turn(&mut self) -> Result<bool, Unheard> {
-        if let Some(mut link) = self
-            .inner
-            .registry
-            .covering(self.address, self.last.as_ref())
-        {
+        if let Some(mut link) = self.inner.registry.covering(self.address, self.last.as_ref()) {
             let since = Instant::now();
             // Nothing is ever sent: this returns when the link is gone.
             let _ = link.changed().await;
@@ -80,22 +69,13 @@ impl Keeper {
             Ok(with) | Err(Failure::Duplicate { with }) => {
                 (self.last, self.told) = (Some(with), None);
                 // Without a link: it is gone again, or its confirmation is still on the way.
-                if self
-                    .inner
-                    .registry
-                    .covering(self.address, self.last.as_ref())
-                    .is_none()
-                {
+                if self.inner.registry.covering(self.address, self.last.as_ref()).is_none() {
                     self.back_off().await;
                 }
             }
             Err(Failure::Ourselves) => {
                 self.inner.forget(self.address);
-                self.events
-                    .send(Event::DialedSelf {
-                        address: self.address,
-                    })
-                    .await?;
+                self.events.send(Event::DialedSelf { address: self.address }).await?;
                 return Ok(false);
             }
             Err(Failure::Renewed) => {
@@ -103,19 +83,12 @@ impl Keeper {
                 self.pause(self.next_try()).await;
             }
             Err(Failure::Refused { cause, by_us }) => {
-                let reason = Refusal {
-                    address: self.address,
-                    inbound: false,
-                    by_us,
-                    cause,
-                };
+                let reason = Refusal { address: self.address, inbound: false, by_us, cause };
                 self.inner.report_refusal(&self.events, reason).await?;
                 self.back_off().await;
             }
             Err(Failure::Stale { seen, by }) => {
-                self.inner
-                    .report_stale(&self.events, &ourselves, seen, by)
-                    .await?;
+                self.inner.report_stale(&self.events, &ourselves, seen, by).await?;
                 self.back_off().await;
             }
             Err(Failure::Failed(error)) => self.failed(error).await?,
@@ -141,16 +114,9 @@ impl Keeper {
             })?;
         let handshaker = &self.inner.handshaker;
         let connection = connecting.await.map_err(|error| handshaker.lost(&error))?;
-        let session = handshaker
-            .dial(&connection, ourselves, self.address)
-            .await?;
-        let Peer {
-            name, incarnation, ..
-        } = session.link().peer();
-        let with = Replica {
-            name: name.clone(),
-            incarnation: *incarnation,
-        };
+        let session = handshaker.dial(&connection, ourselves, self.address).await?;
+        let Peer { name, incarnation, .. } = session.link().peer();
+        let with = Replica { name: name.clone(), incarnation: *incarnation };
         self.inner.start(session).await;
         Ok(with)
     }
@@ -167,14 +133,7 @@ impl Keeper {
         if !old_news {
             self.told = Some((error.clone(), now));
             let (address, attempt) = (self.address, self.failures);
-            self.events
-                .send(Event::DialFailed {
-                    address,
-                    error,
-                    attempt,
-                    next_try,
-                })
-                .await?;
+            self.events.send(Event::DialFailed { address, error, attempt, next_try }).await?;
         }
         self.pause(next_try).await;
         Ok(())

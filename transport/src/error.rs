@@ -127,29 +127,20 @@ pub enum RefusalCause {
 
 impl RefusalCause {
     pub(crate) fn wire(ours: &RangeInclusive<u16>, theirs: Option<(u16, u16)>) -> Self {
-        Self::Wire {
-            ours: (*ours.start(), *ours.end()),
-            theirs,
-        }
+        Self::Wire { ours: (*ours.start(), *ours.end()), theirs }
     }
 
     fn what(&self) -> String {
         let versions = |v: &(u16, u16)| format!("{} to {}", v.0, v.1);
         match self {
             Self::Secret => "the cluster secret differs".into(),
-            Self::Cluster {
-                ours,
-                theirs: Some(theirs),
-            } => {
+            Self::Cluster { ours, theirs: Some(theirs) } => {
                 format!("it is of cluster {theirs:?}, this node of {ours:?}")
             }
             Self::Cluster { ours, theirs: None } => {
                 format!("it is of another cluster than {ours:?}")
             }
-            Self::Wire {
-                ours,
-                theirs: Some(theirs),
-            } => format!(
+            Self::Wire { ours, theirs: Some(theirs) } => format!(
                 "it speaks wire versions {}, this node {}",
                 versions(theirs),
                 versions(ours)
@@ -188,11 +179,7 @@ pub struct Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let verb = if self.by_us {
-            "was refused"
-        } else {
-            "refused us"
-        };
+        let verb = if self.by_us { "was refused" } else { "refused us" };
         let (address, cause) = (self.address, &self.cause);
         write!(f, "{address} {verb}: {} ({})", cause.what(), cause.cure())
     }

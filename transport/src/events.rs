@@ -129,9 +129,7 @@ impl Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("waiting", &self.queue.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Events").field("waiting", &self.queue.len()).finish_non_exhaustive()
     }
 }
 
@@ -156,32 +154,15 @@ pub(crate) struct Unheard;
 impl EventSender {
     /// Queues an event that weighs nothing, when there is a place for it.
     pub(crate) async fn send(&self, event: Event) -> Result<(), Unheard> {
-        self.queue
-            .send(Queued {
-                event,
-                _bytes: None,
-            })
-            .await
-            .map_err(|_| Unheard)
+        self.queue.send(Queued { event, _bytes: None }).await.map_err(|_| Unheard)
     }
 
     /// Queues an event that carries `len` bytes, when there is a place for it.
     pub(crate) async fn send_bytes(&self, event: Event, len: usize) -> Result<(), Unheard> {
         // Both fit into 31 bits: the configuration is checked.
         let permits = u32::try_from(len.min(self.bytes_max)).unwrap_or(u32::MAX);
-        let bytes = self
-            .bytes
-            .clone()
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| Unheard)?;
-        self.queue
-            .send(Queued {
-                event,
-                _bytes: Some(bytes),
-            })
-            .await
-            .map_err(|_| Unheard)
+        let bytes = self.bytes.clone().acquire_many_owned(permits).await.map_err(|_| Unheard)?;
+        self.queue.send(Queued { event, _bytes: Some(bytes) }).await.map_err(|_| Unheard)
     }
 }
 
@@ -192,17 +173,7 @@ pub(crate) fn channel(
 ) -> (EventSender, Events) {
     let (sender, receiver) = mpsc::channel(events_max);
     let bytes = Arc::new(Semaphore::new(bytes_max));
-    (
-        EventSender {
-            queue: sender,
-            bytes,
-            bytes_max,
-        },
-        Events {
-            queue: receiver,
-            rooms,
-        },
-    )
+    (EventSender { queue: sender, bytes, bytes_max }, Events { queue: receiver, rooms })
 }
 
 /// The lanes that have room again, each at most once.

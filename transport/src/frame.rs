@@ -66,28 +66,15 @@ pub(crate) struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    Header {
-        bytes: [u8; HEADER_LEN],
-        have: usize,
-    },
-    Body {
-        buffer: BytesMut,
-        len: usize,
-    },
+    Header { bytes: [u8; HEADER_LEN], have: usize },
+    Body { buffer: BytesMut, len: usize },
 }
 
-const START: State = State::Header {
-    bytes: [0; HEADER_LEN],
-    have: 0,
-};
+const START: State = State::Header { bytes: [0; HEADER_LEN], have: 0 };
 
 impl Decoder {
     pub(crate) fn new(len_max: usize) -> Self {
-        Self {
-            len_max,
-            rest: Bytes::new(),
-            state: START,
-        }
+        Self { len_max, rest: Bytes::new(), state: START }
     }
 
     /// Takes the next bytes of the stream.
@@ -194,19 +181,14 @@ mod tests {
         let mut decoder = Decoder::new(1 << 30);
         decoder.push(Bytes::copy_from_slice(&(1u32 << 30).to_le_bytes()));
         assert_eq!(decoder.next(), Ok(None));
-        let State::Body { buffer, .. } = &decoder.state else {
-            panic!("in the body")
-        };
+        let State::Body { buffer, .. } = &decoder.state else { panic!("in the body") };
         assert!(buffer.capacity() <= FIRST_ALLOCATION);
     }
 
     #[test]
     fn long_frames_are_written_from_where_they_lie() {
         let body = Bytes::from(vec![1; COPY_LEN_MAX]);
-        let chunks = pack([Frame {
-            head: Bytes::from_static(b"h"),
-            body: body.clone(),
-        }]);
+        let chunks = pack([Frame { head: Bytes::from_static(b"h"), body: body.clone() }]);
         assert_eq!(chunks.len(), 2);
         assert_eq!(chunks[1].as_ptr(), body.as_ptr());
     }

@@ -42,25 +42,17 @@ pub(crate) struct Goodbye {
 impl Goodbye {
     /// Why the link ends, once all the lanes of the peer that it names have been read.
     pub(crate) fn fulfilled(&self, read: Lanes) -> Option<DownReason> {
-        read.contains(self.lanes)
-            .then(|| DownReason::ClosedByPeer(self.reason.clone()))
+        read.contains(self.lanes).then(|| DownReason::ClosedByPeer(self.reason.clone()))
     }
 }
 
 /// Says goodbye; the peer closes the connection when it has read the rest.
 pub(crate) async fn say(link: &Link, lanes: Lanes, reason: &str) -> Result<(), DownReason> {
-    let mut stream = link
-        .connection()
-        .open_uni()
-        .await
-        .map_err(|e| close::down_reason(&e))?;
+    let mut stream = link.connection().open_uni().await.map_err(|e| close::down_reason(&e))?;
     let mut message = vec![GOODBYE];
     message.extend_from_slice(&lanes.0.to_le_bytes());
     message.extend(reason.bytes().take(LEN_MAX - 4));
-    stream
-        .write_all(&message)
-        .await
-        .map_err(lane::write_failure)?;
+    stream.write_all(&message).await.map_err(lane::write_failure)?;
     // Fails only on a stream that has ended already.
     let _ = stream.finish();
     Ok(())
@@ -68,18 +60,12 @@ pub(crate) async fn say(link: &Link, lanes: Lanes, reason: &str) -> Result<(), D
 
 /// Hears the peer's goodbye, whose first byte has been read.
 pub(crate) async fn hear(stream: &mut RecvStream) -> Result<Goodbye, DownReason> {
-    let message = stream
-        .read_to_end(LEN_MAX)
-        .await
-        .map_err(|error| match error {
-            ReadToEndError::Read(error) => lane::read_failure(error),
-            ReadToEndError::TooLong => DownReason::Protocol("a goodbye is too long"),
-        })?;
+    let message = stream.read_to_end(LEN_MAX).await.map_err(|error| match error {
+        ReadToEndError::Read(error) => lane::read_failure(error),
+        ReadToEndError::TooLong => DownReason::Protocol("a goodbye is too long"),
+    })?;
     let Some((lanes, reason)) = message.split_first_chunk() else {
         return Err(DownReason::Protocol("a goodbye is too short"));
     };
-    Ok(Goodbye {
-        lanes: Lanes(u32::from_le_bytes(*lanes)),
-        reason: close::reason_text(reason),
-    })
+    Ok(Goodbye { lanes: Lanes(u32::from_le_bytes(*lanes)), reason: close::reason_text(reason) })
 }

@@ -65,10 +65,7 @@ pub(crate) struct Replica {
 impl Replica {
     fn parse(text: &str) -> Option<Self> {
         let (incarnation, name) = text.split_once(' ')?;
-        Some(Self {
-            name: name.to_owned(),
-            incarnation: incarnation.parse().ok()?,
-        })
+        Some(Self { name: name.to_owned(), incarnation: incarnation.parse().ok()? })
     }
 }
 
@@ -99,16 +96,7 @@ impl Handshaker {
     ) -> Result<Session, Failure> {
         let (send, receive) = connection.open_bi().await.map_err(|e| self.lost(&e))?;
         let dialed = Some(address);
-        Handshake {
-            parent: self,
-            connection,
-            ourselves,
-            dialed,
-            send,
-            receive,
-        }
-        .dial()
-        .await
+        Handshake { parent: self, connection, ourselves, dialed, send, receive }.dial().await
     }
 
     /// The acceptor's side.
@@ -119,16 +107,7 @@ impl Handshaker {
     ) -> Result<Session, Failure> {
         let (send, receive) = connection.accept_bi().await.map_err(|e| self.lost(&e))?;
         let dialed = None;
-        Handshake {
-            parent: self,
-            connection,
-            ourselves,
-            dialed,
-            send,
-            receive,
-        }
-        .accept()
-        .await
+        Handshake { parent: self, connection, ourselves, dialed, send, receive }.accept().await
     }
 
     /// What the end of a connection during its handshake means.
@@ -140,9 +119,7 @@ impl Handshaker {
             ConnectionError::ConnectionClosed(close)
                 if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
             {
-                Failure::Failed(DialError::Closed(
-                    "too many connections at once there".into(),
-                ))
+                Failure::Failed(DialError::Closed("too many connections at once there".into()))
             }
             ConnectionError::TimedOut | ConnectionError::Reset => {
                 Failure::Failed(DialError::TimedOut)
@@ -156,17 +133,13 @@ impl Handshaker {
     }
 
     fn turned_away(&self, code: VarInt, reason: &[u8]) -> Failure {
-        let refused = |cause| Failure::Refused {
-            cause,
-            by_us: false,
-        };
+        let refused = |cause| Failure::Refused { cause, by_us: false };
         let text = close::reason_text(reason);
         match code {
             close::SECRET => refused(RefusalCause::Secret),
-            close::CLUSTER => refused(RefusalCause::Cluster {
-                ours: self.config.cluster.clone(),
-                theirs: None,
-            }),
+            close::CLUSTER => {
+                refused(RefusalCause::Cluster { ours: self.config.cluster.clone(), theirs: None })
+            }
             close::WIRE => {
                 let theirs = text
                     .split_once('-')
@@ -177,10 +150,9 @@ impl Handshaker {
             close::NOT_A_PEER => refused(RefusalCause::NotAPeer),
             close::STALE | close::DUPLICATE => match Replica::parse(&text) {
                 Some(with) if code == close::DUPLICATE => Failure::Duplicate { with },
-                Some(Replica { name, incarnation }) => Failure::Stale {
-                    seen: incarnation,
-                    by: name,
-                },
+                Some(Replica { name, incarnation }) => {
+                    Failure::Stale { seen: incarnation, by: name }
+                }
                 None => Failure::Failed(DialError::Protocol("a refusal that cannot be read")),
             },
             close::OURSELVES => Failure::Ourselves,
@@ -196,9 +168,7 @@ impl Handshake<'_> {
         let binding = self.binding()?;
         let opening = Opening {
             wire: (*config.wire.start(), *config.wire.end()),
-            proof: self
-                .first_secret()?
-                .prove(Role::Dialler, &binding, &config.cluster),
+            proof: self.first_secret()?.prove(Role::Dialler, &binding, &config.cluster),
             cluster: config.cluster.clone(),
         };
         self.write(&opening.encode()).await?;
@@ -210,10 +180,9 @@ impl Handshake<'_> {
             return Err(self.refuse(RefusalCause::Secret));
         }
         if !config.wire.contains(&answer.wire) {
-            return Err(self.refuse(RefusalCause::wire(
-                &config.wire,
-                Some((answer.wire, answer.wire)),
-            )));
+            return Err(
+                self.refuse(RefusalCause::wire(&config.wire, Some((answer.wire, answer.wire))))
+            );
         }
 
         self.write_hello(0).await?;
@@ -227,10 +196,7 @@ impl Handshake<'_> {
         let opening = self.read_opening().await?;
         if opening.cluster != config.cluster {
             let ours = config.cluster.clone();
-            return Err(self.refuse(RefusalCause::Cluster {
-                ours,
-                theirs: Some(opening.cluster),
-            }));
+            return Err(self.refuse(RefusalCause::Cluster { ours, theirs: Some(opening.cluster) }));
         }
         let wire = opening.wire.1.min(*config.wire.end());
         if wire < opening.wire.0.max(*config.wire.start()) {
@@ -247,8 +213,7 @@ impl Handshake<'_> {
         self.write(&Answer { wire, proof }.encode()).await?;
         let hello = self.read_hello().await?;
         self.check(&hello)?;
-        self.write_hello(self.parent.registry.lost(&hello.name, hello.incarnation))
-            .await?;
+        self.write_hello(self.parent.registry.lost(&hello.name, hello.incarnation)).await?;
         self.conclude(hello, wire).await
     }
 
@@ -268,11 +233,7 @@ impl Handshake<'_> {
             advertise: hello.advertise,
         };
         if we_choose {
-            let lost = if dialler {
-                theirs
-            } else {
-                self.read_ready().await?
-            };
+            let lost = if dialler { theirs } else { self.read_ready().await? };
             let (session, turn) = self.link(peer, Choice::Ours { lost })?;
             self.write(&Verdict::Go { turn }.encode()).await?;
             return Ok(session);
@@ -286,35 +247,26 @@ impl Handshake<'_> {
     }
 
     fn link(&self, peer: Peer, choice: Choice) -> Result<(Session, u64), Failure> {
-        let with = Replica {
-            name: peer.name.clone(),
-            incarnation: peer.incarnation,
-        };
+        let with = Replica { name: peer.name.clone(), incarnation: peer.incarnation };
         let candidate = Candidate {
             generation: self.ourselves.generation,
             peer,
             dialed: self.dialed,
             connection: self.connection.clone(),
         };
-        self.parent
-            .registry
-            .link(candidate, choice)
-            .map_err(|unlinked| match unlinked {
-                Unlinked::Stale { seen } => self.outdated(with.name, seen),
-                Unlinked::Duplicate => {
-                    let ours = &*self.ourselves.identity;
-                    self.close(
-                        close::DUPLICATE,
-                        &format!("{} {}", ours.incarnation, ours.name),
-                    );
-                    Failure::Duplicate { with }
-                }
-                Unlinked::Full => self.refuse(RefusalCause::Full),
-                Unlinked::Renewed => {
-                    self.close(close::CLOSED, "the node is closing or took a new identity");
-                    Failure::Renewed
-                }
-            })
+        self.parent.registry.link(candidate, choice).map_err(|unlinked| match unlinked {
+            Unlinked::Stale { seen } => self.outdated(with.name, seen),
+            Unlinked::Duplicate => {
+                let ours = &*self.ourselves.identity;
+                self.close(close::DUPLICATE, &format!("{} {}", ours.incarnation, ours.name));
+                Failure::Duplicate { with }
+            }
+            Unlinked::Full => self.refuse(RefusalCause::Full),
+            Unlinked::Renewed => {
+                self.close(close::CLOSED, "the node is closing or took a new identity");
+                Failure::Renewed
+            }
+        })
     }
 
     /// Whether a link to this replica may be.
@@ -345,18 +297,12 @@ impl Handshake<'_> {
             return Failure::Failed(DialError::OlderSelf);
         }
         self.close(close::OLDER, "a newer run has this name");
-        Failure::Stale {
-            seen: hello.incarnation,
-            by: hello.name.clone(),
-        }
+        Failure::Stale { seen: hello.incarnation, by: hello.name.clone() }
     }
 
     /// Tells the other side that a newer run of it is known.
     fn outdated(&self, name: String, seen: u64) -> Failure {
-        self.close(
-            close::STALE,
-            &format!("{seen} {}", self.ourselves.identity.name),
-        );
+        self.close(close::STALE, &format!("{seen} {}", self.ourselves.identity.name));
         Failure::Failed(DialError::OlderPeer(name))
     }
 
@@ -364,9 +310,7 @@ impl Handshake<'_> {
         let (code, reason) = match &cause {
             RefusalCause::Secret => (close::SECRET, "the cluster secret differs".to_owned()),
             RefusalCause::Cluster { .. } => (close::CLUSTER, "the cluster name differs".to_owned()),
-            RefusalCause::Wire {
-                ours: (min, max), ..
-            } => (close::WIRE, format!("{min}-{max}")),
+            RefusalCause::Wire { ours: (min, max), .. } => (close::WIRE, format!("{min}-{max}")),
             RefusalCause::Full => (close::FULL, "as many links as allowed".to_owned()),
             RefusalCause::NotAPeer => (close::NOT_A_PEER, "not a node's hello".to_owned()),
         };
@@ -387,17 +331,12 @@ impl Handshake<'_> {
     fn first_secret(&self) -> Result<&Secret, Failure> {
         // The configuration was checked to have one.
         let secrets = &self.parent.config.secrets;
-        secrets
-            .first()
-            .ok_or(Failure::Failed(DialError::Protocol("there is no secret")))
+        secrets.first().ok_or(Failure::Failed(DialError::Protocol("there is no secret")))
     }
 
     fn binding(&self) -> Result<[u8; BINDING_LEN], Failure> {
         let mut binding = [0; BINDING_LEN];
-        match self
-            .connection
-            .export_keying_material(&mut binding, EXPORTER_LABEL, b"")
-        {
+        match self.connection.export_keying_material(&mut binding, EXPORTER_LABEL, b"") {
             Ok(()) => Ok(binding),
             Err(_) => Err(self.broken("there is no keying material")),
         }

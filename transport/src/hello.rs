@@ -64,11 +64,7 @@ impl Opening {
         if wire.0 > wire.1 || cluster.is_empty() {
             return Err(Malformed);
         }
-        Ok(Self {
-            wire,
-            proof,
-            cluster,
-        })
+        Ok(Self { wire, proof, cluster })
     }
 }
 
@@ -109,18 +105,8 @@ pub(crate) struct Hello {
 
 impl Hello {
     pub(crate) fn new(identity: &Identity, advertise: Option<SocketAddr>, lost: u64) -> Self {
-        let Identity {
-            name,
-            incarnation,
-            hello,
-        } = identity.clone();
-        Self {
-            name,
-            incarnation,
-            lost,
-            advertise,
-            payload: hello,
-        }
+        let Identity { name, incarnation, hello } = identity.clone();
+        Self { name, incarnation, lost, advertise, payload: hello }
     }
 
     /// The message with its length before it.
@@ -150,13 +136,7 @@ impl Hello {
         if name.is_empty() || len > HELLO_LEN_MAX || len > bytes.len() {
             return Err(Malformed);
         }
-        Ok(Self {
-            name,
-            incarnation,
-            lost,
-            advertise,
-            payload: bytes.split_to(len),
-        })
+        Ok(Self { name, incarnation, lost, advertise, payload: bytes.split_to(len) })
     }
 }
 
@@ -193,9 +173,7 @@ impl Verdict {
 }
 
 fn text(bytes: &[u8]) -> Result<String, Malformed> {
-    std::str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| Malformed)
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
 }
 
 /// Names are at most 255 bytes: [`Config`](crate::Config) and [`Identity`] are checked first.
@@ -234,16 +212,12 @@ fn take_address(bytes: &mut Bytes) -> Result<Option<SocketAddr>, Malformed> {
         0 => return Ok(None),
         4 => {
             let mut octets = [0; 4];
-            bytes
-                .try_copy_to_slice(&mut octets)
-                .map_err(|_| Malformed)?;
+            bytes.try_copy_to_slice(&mut octets).map_err(|_| Malformed)?;
             octets.into()
         }
         6 => {
             let mut octets = [0; 16];
-            bytes
-                .try_copy_to_slice(&mut octets)
-                .map_err(|_| Malformed)?;
+            bytes.try_copy_to_slice(&mut octets).map_err(|_| Malformed)?;
             octets.into()
         }
         _ => return Err(Malformed),
@@ -277,17 +251,9 @@ mod tests {
     }
 
     fn opening() -> impl Strategy<Value = Opening> {
-        (
-            "[a-z]{1,200}",
-            any::<u16>(),
-            any::<u16>(),
-            any::<[u8; PROOF_LEN]>(),
+        ("[a-z]{1,200}", any::<u16>(), any::<u16>(), any::<[u8; PROOF_LEN]>()).prop_map(
+            |(cluster, a, b, proof)| Opening { wire: (a.min(b), a.max(b)), proof, cluster },
         )
-            .prop_map(|(cluster, a, b, proof)| Opening {
-                wire: (a.min(b), a.max(b)),
-                proof,
-                cluster,
-            })
     }
 
     fn split(encoded: &[u8]) -> ([u8; OPENING_HEAD_LEN], &[u8]) {

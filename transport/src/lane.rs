@@ -190,11 +190,7 @@ fn take(queue: &mut VecDeque<Frame>) -> Batch {
         bytes += frame.len() + HEADER_LEN;
     }
     let chunks = pack(queue.drain(..frames));
-    Batch {
-        chunks,
-        frames,
-        bytes,
-    }
+    Batch { chunks, frames, bytes }
 }
 
 /// Writes a lane until its queue ends, and ends the stream. False if there was nothing to write.
@@ -208,10 +204,7 @@ pub(crate) async fn write(link: &Link, lane: Lane) -> Result<bool, DownReason> {
             Some(stream) => stream,
             None => stream.insert(open(link, lane).await?),
         };
-        stream
-            .write_all_chunks(&mut batch.chunks)
-            .await
-            .map_err(write_failure)?;
+        stream.write_all_chunks(&mut batch.chunks).await.map_err(write_failure)?;
         if queue.written(batch.frames, batch.bytes) {
             link.tell_room(lane);
         }
@@ -222,11 +215,7 @@ pub(crate) async fn write(link: &Link, lane: Lane) -> Result<bool, DownReason> {
 
 /// Opens the lane's stream. Waits until the peer allows it, which it does once its side is up.
 async fn open(link: &Link, lane: Lane) -> Result<SendStream, DownReason> {
-    let mut stream = link
-        .connection()
-        .open_uni()
-        .await
-        .map_err(|e| close::down_reason(&e))?;
+    let mut stream = link.connection().open_uni().await.map_err(|e| close::down_reason(&e))?;
     let priority = link.queue(lane).map_or(0, |queue| queue.config.priority);
     // Fails only on a stream that is finished already.
     let _ = stream.set_priority(priority);
@@ -269,16 +258,11 @@ pub(crate) async fn read(
     }
     let mut decoder = Decoder::new(context.frame_len_max);
     let mut chunks = vec![Bytes::new(); READ_CHUNKS];
-    while let Some(n) = stream
-        .read_chunks(&mut chunks)
-        .await
-        .map_err(read_failure)?
-    {
+    while let Some(n) = stream.read_chunks(&mut chunks).await.map_err(read_failure)? {
         for chunk in &mut chunks[..n] {
             decoder.push(std::mem::take(chunk));
-            while let Some(frame) = decoder
-                .next()
-                .map_err(|_| DownReason::Protocol("a frame is too long"))?
+            while let Some(frame) =
+                decoder.next().map_err(|_| DownReason::Protocol("a frame is too long"))?
             {
                 if link.is_closed() {
                     return Ok(());
@@ -304,15 +288,8 @@ async fn enqueue(
     events: &EventSender,
 ) -> Result<(), DownReason> {
     let len = frame.len();
-    let event = Event::Frame {
-        link: link.clone(),
-        lane,
-        frame,
-    };
-    events
-        .send_bytes(event, len)
-        .await
-        .map_err(|_| DownReason::Closed("nobody listens".into()))
+    let event = Event::Frame { link: link.clone(), lane, frame };
+    events.send_bytes(event, len).await.map_err(|_| DownReason::Closed("nobody listens".into()))
 }
 
 #[cfg(test)]
@@ -331,10 +308,7 @@ mod tests {
     }
 
     fn frame(len: usize) -> Frame {
-        Frame {
-            head: Bytes::new(),
-            body: Bytes::from(vec![0; len]),
-        }
+        Frame { head: Bytes::new(), body: Bytes::from(vec![0; len]) }
     }
 
     #[test]
@@ -359,10 +333,7 @@ mod tests {
         assert_eq!(queue.room(), 100);
         queue.push(frame(1)).expect("fits");
         let batch = queue.next().await.expect("a frame waits");
-        assert!(
-            !queue.written(batch.frames, batch.bytes),
-            "it was not crowded"
-        );
+        assert!(!queue.written(batch.frames, batch.bytes), "it was not crowded");
     }
 
     #[tokio::test]
@@ -388,9 +359,8 @@ mod tests {
     fn a_batch_is_bounded_in_bytes_and_frames() {
         let mut frames: VecDeque<Frame> = (0..1000).map(|_| frame(1)).collect();
         assert_eq!(take(&mut frames).frames, BATCH_FRAMES);
-        let mut frames: VecDeque<Frame> = (0..10)
-            .map(|_| frame(BATCH_BYTES / 2 - HEADER_LEN))
-            .collect();
+        let mut frames: VecDeque<Frame> =
+            (0..10).map(|_| frame(BATCH_BYTES / 2 - HEADER_LEN)).collect();
         assert_eq!(take(&mut frames).frames, 2);
         let mut frames: VecDeque<Frame> = (0..10).map(|_| frame(BATCH_BYTES * 2)).collect();
         assert_eq!(take(&mut frames).frames, 1);

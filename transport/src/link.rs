@@ -138,9 +138,7 @@ impl Link {
             Err(Unqueued::Full) => match queue.config().when_full {
                 WhenFull::Drop => Err(SendError::Full),
                 WhenFull::Cut => {
-                    self.end(DownReason::Overflow {
-                        lane: queue.config().name,
-                    });
+                    self.end(DownReason::Overflow { lane: queue.config().name });
                     Err(SendError::Cut)
                 }
             },
@@ -165,15 +163,12 @@ impl Link {
     /// # Errors
     /// When it is longer than [`datagram_max`](Self::datagram_max) or the link is closed.
     pub fn datagram(&self, data: Bytes) -> Result<(), DatagramError> {
-        self.0
-            .connection
-            .send_datagram(data)
-            .map_err(|error| match error {
-                SendDatagramError::TooLarge
-                | SendDatagramError::UnsupportedByPeer
-                | SendDatagramError::Disabled => DatagramError::TooLong,
-                SendDatagramError::ConnectionLost(_) => DatagramError::Closed,
-            })?;
+        self.0.connection.send_datagram(data).map_err(|error| match error {
+            SendDatagramError::TooLarge
+            | SendDatagramError::UnsupportedByPeer
+            | SendDatagramError::Disabled => DatagramError::TooLong,
+            SendDatagramError::ConnectionLost(_) => DatagramError::Closed,
+        })?;
         self.0.counters.datagrams_sent.add(1);
         Ok(())
     }
@@ -277,11 +272,7 @@ impl Link {
 
     /// Notes that a lane has a reader; false if it had one before.
     pub(crate) fn claim(&self, lane: Lane) -> bool {
-        self.0
-            .claimed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(lane)
+        self.0.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(lane)
     }
 
     pub(crate) fn counters(&self) -> &LinkCounters {
@@ -295,13 +286,7 @@ impl Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared {
-            id,
-            peer,
-            dialed,
-            down,
-            ..
-        } = &*self.0;
+        let Shared { id, peer, dialed, down, .. } = &*self.0;
         f.debug_struct("Link")
             .field("id", id)
             .field("peer", &format_args!("{}/{}", peer.name, peer.incarnation))

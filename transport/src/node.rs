@@ -71,10 +71,7 @@ impl Transport {
     ///
     /// # Errors
     /// When the configuration or the identity is not sound, or the socket cannot be had.
-    #[expect(
-        clippy::unused_async,
-        reason = "needs a runtime, which async makes plain"
-    )]
+    #[expect(clippy::unused_async, reason = "needs a runtime, which async makes plain")]
     pub async fn bind(
         config: Config,
         identity: Identity,
@@ -84,11 +81,8 @@ impl Transport {
         identity.validate()?;
         let config = Arc::new(config);
         let (server, client) = tls::quic(&config)?;
-        let (endpoint, local_addr) =
-            listen(&config, server).map_err(|source| BindError::Socket {
-                address: config.listen,
-                source,
-            })?;
+        let (endpoint, local_addr) = listen(&config, server)
+            .map_err(|source| BindError::Socket { address: config.listen, source })?;
         let rooms = Arc::new(Rooms::default());
         let registry = Arc::new(Registry::new(config.clone(), identity, rooms.clone()));
         let (events, receiver) = events::channel(config.events_max, config.events_bytes_max, rooms);
@@ -99,11 +93,8 @@ impl Transport {
             frame_len_max: config.frame_len_max,
             answer_timeout: config.answer_timeout,
         };
-        let handshaker = Handshaker {
-            config: config.clone(),
-            registry: registry.clone(),
-            handlers,
-        };
+        let handshaker =
+            Handshaker { config: config.clone(), registry: registry.clone(), handlers };
         let inner = Arc::new(Inner {
             door: Arc::new(Door::new(config.incoming_max)),
             config,
@@ -129,16 +120,7 @@ impl Transport {
         let hub = tokio::spawn(hub.run());
         let hub_abort = hub.abort_handle();
         let hub = Mutex::new(Some(hub));
-        Ok((
-            Self(Arc::new(Owner {
-                inner,
-                local_addr,
-                hub,
-                hub_abort,
-                stop,
-            })),
-            receiver,
-        ))
+        Ok((Self(Arc::new(Owner { inner, local_addr, hub, hub_abort, stop })), receiver))
     }
 
     /// Where it listens; the port is the real one.
@@ -212,9 +194,7 @@ impl Transport {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("local_addr", &self.0.local_addr)
-            .finish_non_exhaustive()
+        f.debug_struct("Transport").field("local_addr", &self.0.local_addr).finish_non_exhaustive()
     }
 }
 
@@ -266,13 +246,7 @@ impl Inner {
             return Ok(());
         }
         let (address, inbound) = (reason.address, reason.inbound);
-        events
-            .send(Event::Refused {
-                address,
-                reason,
-                inbound,
-            })
-            .await
+        events.send(Event::Refused { address, reason, inbound }).await
     }
 
     pub(crate) async fn report_stale(
@@ -345,10 +319,7 @@ impl Hub {
         let deadline = *self.stopped.borrow();
         let left = deadline.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
         // Every link is closed by now; each has to tell its end.
-        let _ = timeout(left, async {
-            while self.sessions.join_next().await.is_some() {}
-        })
-        .await;
+        let _ = timeout(left, async { while self.sessions.join_next().await.is_some() {} }).await;
     }
 
     /// Starts and ends keepers so that there is one for each kept address.
@@ -364,8 +335,7 @@ impl Hub {
         for address in kept {
             let (inner, events) = (&self.inner, &self.context.events);
             self.keepers.entry(address).or_insert_with(|| {
-                self.tasks
-                    .spawn(dial::keep(inner.clone(), events.clone(), address))
+                self.tasks.spawn(dial::keep(inner.clone(), events.clone(), address))
             });
         }
     }

@@ -40,10 +40,7 @@ impl Secret {
         }
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"wingbeat cluster secret");
         // An expansion fails only beyond 255 blocks; one is asked for.
-        let key = match salt
-            .extract(bytes)
-            .expand(&[b"proof of belonging"], hmac::HMAC_SHA256)
-        {
+        let key = match salt.extract(bytes).expand(&[b"proof of belonging"], hmac::HMAC_SHA256) {
             Ok(okm) => hmac::Key::from(okm),
             Err(ring::error::Unspecified) => return Err(SecretError { len: bytes.len() }),
         };
@@ -123,10 +120,7 @@ mod tests {
 
     #[test]
     fn a_short_secret_is_refused_and_none_is_printed() {
-        assert_eq!(
-            Secret::new([0; 31]).map(|_| ()),
-            Err(SecretError { len: 31 })
-        );
+        assert_eq!(Secret::new([0; 31]).map(|_| ()), Err(SecretError { len: 31 }));
         assert_eq!(format!("{:?}", secret(42)), "Secret(…)");
     }
 }

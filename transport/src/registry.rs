@@ -111,14 +111,8 @@ pub(crate) enum Unlinked {
 impl Registry {
     pub(crate) fn new(config: Arc<Config>, identity: Identity, rooms: Arc<Rooms>) -> Self {
         let lanes = config.lanes.iter();
-        let lanes = lanes.map(|lane| LaneStats {
-            name: lane.name,
-            ..LaneStats::default()
-        });
-        let retired = Stats {
-            lanes: lanes.collect(),
-            ..Stats::default()
-        };
+        let lanes = lanes.map(|lane| LaneStats { name: lane.name, ..LaneStats::default() });
+        let retired = Stats { lanes: lanes.collect(), ..Stats::default() };
         let state = State {
             identity: Arc::new(identity),
             generation: 0,
@@ -132,13 +126,7 @@ impl Registry {
             retired,
         };
         let state = Mutex::new(state);
-        Self {
-            config,
-            rooms,
-            state,
-            renewed: watch::Sender::new(0),
-            counters: Counters::default(),
-        }
+        Self { config, rooms, state, renewed: watch::Sender::new(0), counters: Counters::default() }
     }
 
     /// Makes a candidate the link to its peer, in place of an earlier one, and says its turn.
@@ -147,12 +135,7 @@ impl Registry {
         candidate: Candidate,
         choice: Choice,
     ) -> Result<(Session, u64), Unlinked> {
-        let Candidate {
-            generation,
-            peer,
-            dialed,
-            connection,
-        } = candidate;
+        let Candidate { generation, peer, dialed, connection } = candidate;
         let mut state = self.lock();
         if state.generation != generation || state.closing {
             return Err(Unlinked::Renewed);
@@ -179,11 +162,7 @@ impl Registry {
             rooms: self.rooms.clone(),
         });
         let (alive, watch) = watch::channel(());
-        let entry = Entry {
-            link: link.clone(),
-            turn,
-            alive: watch,
-        };
+        let entry = Entry { link: link.clone(), turn, alive: watch };
         let old = state.links.insert(name, entry);
         state.sessions.insert(id, generation);
         if let Some(old) = &old {
@@ -206,10 +185,7 @@ impl Registry {
         }
         state.retire(stats);
         let name = &link.peer().name;
-        if state
-            .links
-            .get(name)
-            .is_some_and(|entry| entry.link == *link)
+        if state.links.get(name).is_some_and(|entry| entry.link == *link)
             && let Some(entry) = state.links.remove(name)
         {
             state.lose(&entry);
@@ -227,10 +203,7 @@ impl Registry {
 
     pub(crate) fn ourselves(&self) -> Ourselves {
         let state = self.lock();
-        Ourselves {
-            identity: state.identity.clone(),
-            generation: state.generation,
-        }
+        Ourselves { identity: state.identity.clone(), generation: state.generation }
     }
 
     /// Takes a new identity and ends all links that were made under the old one.
@@ -255,10 +228,7 @@ impl Registry {
     /// The incarnation of the peer that is linked under this name, if one is.
     pub(crate) fn linked(&self, name: &str) -> Option<u64> {
         let state = self.lock();
-        let entry = state
-            .links
-            .get(name)
-            .filter(|entry| !entry.link.is_closed());
+        let entry = state.links.get(name).filter(|entry| !entry.link.is_closed());
         entry.map(|entry| entry.link.peer().incarnation)
     }
 
@@ -269,13 +239,8 @@ impl Registry {
             .links
             .get(name)
             .filter(|entry| entry.link.is_closed() && entry.link.peer().incarnation == incarnation);
-        let lost = state
-            .lost
-            .get(name)
-            .filter(|lost| lost.incarnation == incarnation);
-        closed
-            .map_or(0, |entry| entry.turn)
-            .max(lost.map_or(0, |lost| lost.turn))
+        let lost = state.lost.get(name).filter(|lost| lost.incarnation == incarnation);
+        closed.map_or(0, |entry| entry.turn).max(lost.map_or(0, |lost| lost.turn))
     }
 
     /// The link that makes a dial of this address needless, as something that ends with it.
@@ -326,10 +291,7 @@ impl Registry {
     /// Ends when the link's session does; `None` when it has.
     pub(crate) fn ending(&self, link: &Link) -> Option<watch::Receiver<()>> {
         let state = self.lock();
-        let entry = state
-            .links
-            .get(&link.peer().name)
-            .filter(|entry| entry.link == *link);
+        let entry = state.links.get(&link.peer().name).filter(|entry| entry.link == *link);
         entry.map(|entry| entry.alive.clone())
     }
 
@@ -356,34 +318,20 @@ impl Registry {
 
 impl State {
     fn links(&self) -> Vec<Link> {
-        self.links
-            .values()
-            .map(|entry| entry.link.clone())
-            .collect()
+        self.links.values().map(|entry| entry.link.clone()).collect()
     }
 
     /// Remembers that a link is gone, for the peer whose choice it was.
     fn lose(&mut self, entry: &Entry) {
-        let Peer {
-            name, incarnation, ..
-        } = entry.link.peer();
+        let Peer { name, incarnation, .. } = entry.link.peer();
         if self.lost.len() >= LOST_MAX && !self.lost.contains_key(name) {
             self.lost.pop_first();
         }
-        self.lost.insert(
-            name.clone(),
-            Lost {
-                incarnation: *incarnation,
-                turn: entry.turn,
-            },
-        );
+        self.lost.insert(name.clone(), Lost { incarnation: *incarnation, turn: entry.turn });
     }
 
     fn retire(&mut self, mut stats: LinkStats) {
-        stats
-            .lanes
-            .iter_mut()
-            .for_each(|lane| lane.queued_bytes = 0);
+        stats.lanes.iter_mut().for_each(|lane| lane.queued_bytes = 0);
         self.retired.add(&stats);
     }
 }
@@ -402,10 +350,6 @@ impl Entry {
             Choice::Ours { lost } => lost >= self.turn,
             Choice::Theirs { turn } => turn > self.turn,
         };
-        if gone {
-            Ok(())
-        } else {
-            Err(Unlinked::Duplicate)
-        }
+        if gone { Ok(()) } else { Err(Unlinked::Duplicate) }
     }
 }

@@ -25,10 +25,7 @@ impl Reports {
     pub(crate) fn tells(&self, refusal: &Refusal, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (refusal.address, refusal.inbound, refusal.cause.clone());
-        if told
-            .get(&key)
-            .is_some_and(|at| now.duration_since(*at) < QUIET)
-        {
+        if told.get(&key).is_some_and(|at| now.duration_since(*at) < QUIET) {
             return false;
         }
         if told.len() >= TOLD_MAX {
@@ -47,12 +44,7 @@ mod tests {
     use super::*;
 
     fn refusal(port: u16, cause: RefusalCause) -> Refusal {
-        Refusal {
-            address: ([10, 0, 0, 1], port).into(),
-            inbound: true,
-            by_us: true,
-            cause,
-        }
+        Refusal { address: ([10, 0, 0, 1], port).into(), inbound: true, by_us: true, cause }
     }
 
     #[test]

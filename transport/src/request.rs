@@ -41,10 +41,7 @@ impl Responder {
 
 /// Asks and waits for the answer, without a limit of time.
 pub(crate) async fn ask(connection: &Connection, body: Bytes) -> Result<Bytes, RequestError> {
-    let (mut send, mut receive) = connection
-        .open_bi()
-        .await
-        .map_err(|_| RequestError::Closed)?;
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|_| RequestError::Closed)?;
     write(&mut send, body).await.map_err(|error| match error {
         WriteError::ConnectionLost(_) => RequestError::Closed,
         WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
@@ -77,11 +74,7 @@ pub(crate) async fn answer(
     link.counters().requests_received.add(1);
     let (sender, answer) = oneshot::channel();
     let len = body.len();
-    let event = Event::Request {
-        link,
-        body,
-        reply: Responder(sender),
-    };
+    let event = Event::Request { link, body, reply: Responder(sender) };
     if context.events.send_bytes(event, len).await.is_err() {
         return refuse(&mut send);
     }
@@ -98,10 +91,7 @@ fn refuse(send: &mut SendStream) {
 }
 
 async fn write(stream: &mut SendStream, body: Bytes) -> Result<(), WriteError> {
-    let mut chunks = pack([Frame {
-        head: Bytes::new(),
-        body,
-    }]);
+    let mut chunks = pack([Frame { head: Bytes::new(), body }]);
     stream.write_all_chunks(&mut chunks).await?;
     stream.finish()?;
     Ok(())

@@ -67,12 +67,7 @@ impl Session {
         alive: watch::Sender<()>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self {
-            link,
-            previous,
-            _alive: alive,
-            registry,
-        }
+        Self { link, previous, _alive: alive, registry }
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -89,20 +84,12 @@ impl Session {
             return;
         }
         self.registry.came_up(&self.link);
-        if context
-            .events
-            .send(Event::Up(self.link.clone()))
-            .await
-            .is_err()
-        {
+        if context.events.send(Event::Up(self.link.clone())).await.is_err() {
             return;
         }
         let reason = self.serve(&context).await;
         self.registry.remove(&self.link);
-        let down = Event::Down {
-            link: self.link.clone(),
-            reason,
-        };
+        let down = Event::Down { link: self.link.clone(), reason };
         // Unheard only if the user has dropped the receiving end.
         let _ = context.events.send(down).await;
     }
@@ -148,9 +135,7 @@ impl Session {
         }
         tasks.shutdown().await;
         link.clear();
-        link.down()
-            .cloned()
-            .unwrap_or(DownReason::Internal("no reason".into()))
+        link.down().cloned().unwrap_or(DownReason::Internal("no reason".into()))
     }
 
     /// Notes how a task ended; says goodbye after the last writer, leaves after the last reader.
@@ -168,9 +153,7 @@ impl Session {
                     let (link, lanes) = (self.link.clone(), ends.written);
                     let reason = self.link.draining().unwrap_or_default().to_owned();
                     tasks.spawn(async move {
-                        goodbye::say(&link, lanes, &reason)
-                            .await
-                            .map(|()| Done::Other)
+                        goodbye::say(&link, lanes, &reason).await.map(|()| Done::Other)
                     });
                 }
             }
@@ -184,26 +167,20 @@ impl Session {
 /// Reads one stream of the peer: a lane, or its goodbye.
 async fn receive(link: Link, mut stream: RecvStream, context: Context) -> Result<Done, DownReason> {
     let mut first = [0];
-    stream
-        .read_exact(&mut first)
-        .await
-        .map_err(|error| match error {
-            ReadExactError::FinishedEarly(_) => DownReason::Protocol("a stream without a lane"),
-            ReadExactError::ReadError(error) => lane::read_failure(error),
-        })?;
+    stream.read_exact(&mut first).await.map_err(|error| match error {
+        ReadExactError::FinishedEarly(_) => DownReason::Protocol("a stream without a lane"),
+        ReadExactError::ReadError(error) => lane::read_failure(error),
+    })?;
     if first[0] == goodbye::GOODBYE {
         return goodbye::hear(&mut stream).await.map(Done::Leaving);
     }
     let lane = Lane(first[0]);
-    lane::read(&link, lane, &mut stream, &context)
-        .await
-        .map(|()| Done::Read(lane))
+    lane::read(&link, lane, &mut stream, &context).await.map(|()| Done::Read(lane))
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.link
-            .end(DownReason::Closed("the transport is closed".into()));
+        self.link.end(DownReason::Closed("the transport is closed".into()));
         self.registry.remove(&self.link);
     }
 }
@@ -225,17 +202,10 @@ fn task_failure(error: JoinError) -> DownReason {
 /// Hands the peer's datagrams to the user. While the user is slow, QUIC drops the oldest.
 async fn datagrams(link: Link, context: Context) -> Result<Done, DownReason> {
     loop {
-        let data = link
-            .connection()
-            .read_datagram()
-            .await
-            .map_err(|e| close::down_reason(&e))?;
+        let data = link.connection().read_datagram().await.map_err(|e| close::down_reason(&e))?;
         link.counters().datagrams_received.add(1);
         let len = data.len();
-        let event = Event::Datagram {
-            link: link.clone(),
-            data,
-        };
+        let event = Event::Datagram { link: link.clone(), data };
         if context.events.send_bytes(event, len).await.is_err() {
             return Err(DownReason::Closed("nobody listens".into()));
         }

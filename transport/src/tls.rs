@@ -47,13 +47,8 @@ pub(crate) fn quic(
     let crypto = QuicServerConfig::try_from(server(provider.clone())?)
         .map_err(|e| BindError::Certificate(e.to_string()))?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(transport.clone())
-        .migration(false)
-        .max_incoming(config.incoming_max);
-    server
-        .incoming_buffer_size(64 * 1024)
-        .incoming_buffer_size_total(8 * 1024 * 1024);
+    server.transport_config(transport.clone()).migration(false).max_incoming(config.incoming_max);
+    server.incoming_buffer_size(64 * 1024).incoming_buffer_size_total(8 * 1024 * 1024);
 
     let crypto = QuicClientConfig::try_from(client(provider)?)
         .map_err(|e| BindError::Certificate(e.to_string()))?;
@@ -145,12 +140,7 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -65,7 +65,9 @@ fn check(body: &[u8], payload_max: usize) -> Result<Vec<Checked>, ApiError> {
         return Err(ApiError::bad_request("too_many", why));
     }
     let items = items.iter().enumerate();
-    items.map(|(at, i)| check_item(i.get().as_bytes(), payload_max, &format!("item {at}: "))).collect()
+    items
+        .map(|(at, i)| check_item(i.get().as_bytes(), payload_max, &format!("item {at}: ")))
+        .collect()
 }
 
 fn check_item(item: &[u8], payload_max: usize, place: &str) -> Result<Checked, ApiError> {

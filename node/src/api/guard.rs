@@ -80,8 +80,14 @@ fn unauthorized(why: &str) -> ApiError {
 /// Without a token only this machine may use the API, and no web page on behalf of its reader: a page
 /// of another origin, a name that resolves to loopback, or a proxy on this machine.
 fn check_local(peer: SocketAddr, headers: &HeaderMap) -> Result<(), ApiError> {
-    const FORWARDED: [&str; 6] =
-        ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+    const FORWARDED: [&str; 6] = [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "via",
+    ];
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let refuse = |why: &str| {
         let why = format!("{why}: set auth.api_token_file to use the API from elsewhere");

@@ -39,12 +39,10 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// The `limit` of a query, within its bounds.
-pub(super) fn limit(
-    value: Option<&String>,
-    default: usize,
-    max: usize,
-) -> Result<usize, ApiError> {
-    let Some(value) = value else { return Ok(default) };
+pub(super) fn limit(value: Option<&String>, default: usize, max: usize) -> Result<usize, ApiError> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
     match value.parse() {
         Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
         Ok(_) | Err(_) => {

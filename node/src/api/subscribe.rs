@@ -48,10 +48,9 @@ pub(super) async fn get(
     let body = Body::from_stream(events);
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ] {
+    for (name, value) in
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")]
+    {
         headers.insert(name, header::HeaderValue::from_static(value));
     }
     Ok(response)
@@ -131,12 +130,8 @@ impl Events {
             presence_after: None,
         };
         let subscription = shared.registry.subscribe(topic, subscriber);
-        let mut followed = Followed {
-            observation: None,
-            state_version: 0,
-            subscription,
-            _interest: interest,
-        };
+        let mut followed =
+            Followed { observation: None, state_version: 0, subscription, _interest: interest };
         if presence {
             let (observation, state) = shared.tracker.observe(topic, &followed.subscription);
             followed.observation = Some(observation);
@@ -187,7 +182,9 @@ impl Events {
     fn resync(&mut self, channel: u64) {
         self.mailbox.resynced(channel);
         let shared = Arc::clone(&self.shared);
-        let Some(followed) = self.followed(channel) else { return };
+        let Some(followed) = self.followed(channel) else {
+            return;
+        };
         let topic = followed.subscription.topic().clone();
         let state = shared.tracker.resume(&topic, &followed.subscription);
         followed.state_version = state.version;

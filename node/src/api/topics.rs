@@ -38,7 +38,9 @@ pub(super) async fn list(
     let whole = match query.get("scope").map(String::as_str) {
         None | Some("cluster") => true,
         Some("node") => false,
-        Some(_) => return Err(ApiError::bad_request("bad_scope", "scope is cluster or node")),
+        Some(_) => {
+            return Err(ApiError::bad_request("bad_scope", "scope is cluster or node"));
+        }
     };
     let mut counts = Counts::new();
     for (topic, subscribers) in shared.registry.topics(&prefix, limit) {

@@ -15,17 +15,12 @@ pub struct ApiArgs {
 
 impl ApiArgs {
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        Client::new(
-            &self.url,
-            self.token.as_deref().filter(|token| !token.is_empty()),
-        )
+        Client::new(&self.url, self.token.as_deref().filter(|token| !token.is_empty()))
     }
 }
 
 impl std::fmt::Debug for ApiArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiArgs")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        f.debug_struct("ApiArgs").field("url", &self.url).finish_non_exhaustive()
     }
 }

@@ -52,22 +52,14 @@ impl BroadcastArgs {
         client: &Client,
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
-        let text = if self.payload == "-" {
-            read(io::stdin())?
-        } else {
-            self.payload.clone()
-        };
+        let text = if self.payload == "-" { read(io::stdin())? } else { self.payload.clone() };
         let payload: &RawValue = serde_json::from_str(&text).map_err(|error| {
             Failure::usage(format_args!(
                 "the payload is no JSON ({error}): \
                  quote it for the shell, as in '{{\"text\":\"hi\"}}'"
             ))
         })?;
-        let body = Body {
-            topic: self.topic.as_str(),
-            event: &self.event,
-            payload,
-        };
+        let body = Body { topic: self.topic.as_str(), event: &self.event, payload };
         let body = serde_json::to_vec(&body).map_err(Failure::failed)?;
         let answer = client.post("/api/broadcast", body).await?;
         let Answer { accepted } = client.decode(&answer)?;

@@ -56,22 +56,17 @@ impl Client {
         let authorization = token.map(header).transpose();
         let authorization =
             authorization.map_err(|_| Failure::usage("--token: want visible ASCII in one line"))?;
-        Ok(Self {
-            base: BaseUrl::parse(url)?,
-            authorization,
-        })
+        Ok(Self { base: BaseUrl::parse(url)?, authorization })
     }
 
     /// The answer to a GET, as it came.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, Failure> {
-        self.answer(self.request(Method::GET, path, Bytes::new())?)
-            .await
+        self.answer(self.request(Method::GET, path, Bytes::new())?).await
     }
 
     /// The answer to a POST of JSON.
     pub(super) async fn post(&self, path: &str, json: Vec<u8>) -> Result<Bytes, Failure> {
-        self.answer(self.request(Method::POST, path, json.into())?)
-            .await
+        self.answer(self.request(Method::POST, path, json.into())?).await
     }
 
     /// A stream of server-sent events.
@@ -79,10 +74,7 @@ impl Client {
         let request = self.request(Method::GET, path, Bytes::new())?;
         let response = self.in_time(self.send(request)).await?;
         let response = self.accepted(response).await?;
-        Ok(Subscription::new(
-            self.base.to_string(),
-            response.into_body(),
-        ))
+        Ok(Subscription::new(self.base.to_string(), response.into_body()))
     }
 
     /// Reads an answer; what does not read is not from a node.
@@ -165,14 +157,9 @@ impl Client {
         let url = self.base.to_string();
         let body = self.body(response).await?;
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(ErrorBody {
-                error: ErrorDetail { code, message },
-            }) => Failure::Refused {
-                url,
-                status: status.as_u16(),
-                code,
-                message,
-            },
+            Ok(ErrorBody { error: ErrorDetail { code, message } }) => {
+                Failure::Refused { url, status: status.as_u16(), code, message }
+            }
             Err(_) => Failure::failed(format_args!(
                 "{url}: answered {status} and no reason: is there a node at that URL?"
             )),
@@ -180,9 +167,7 @@ impl Client {
     }
 
     async fn body(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
-        let body = Limited::new(response.into_body(), ANSWER_LEN_MAX)
-            .collect()
-            .await;
+        let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await;
         let broken = |error| self.unreachable(&format!("the answer broke off: {error}"));
         Ok(body.map_err(broken)?.to_bytes())
     }

@@ -32,10 +32,6 @@ pub struct DevArgs {
 impl Default for DevArgs {
     /// What `wingbeat` alone runs.
     fn default() -> Self {
-        Self {
-            nodes: 3,
-            port: 4000,
-            config: None,
-        }
+        Self { nodes: 3, port: 4000, config: None }
     }
 }

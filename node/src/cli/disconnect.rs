@@ -24,11 +24,7 @@ impl DisconnectArgs {
     ) -> Result<(), Failure> {
         let body = json!({ "socket_id": self.socket_id }).to_string();
         client.post("/api/disconnect", body.into_bytes()).await?;
-        writeln!(
-            terminal.out,
-            "told every node to close {}",
-            printable(&self.socket_id)
-        )?;
+        writeln!(terminal.out, "told every node to close {}", printable(&self.socket_id))?;
         Ok(())
     }
 }

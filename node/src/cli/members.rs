@@ -71,11 +71,7 @@ impl MembersArgs {
         }
         let up = Duration::try_from_secs_f64(node.uptime_seconds.trunc()).unwrap_or_default();
         let up = humantime::format_duration(up);
-        writeln!(
-            terminal.out,
-            "as seen by {}, up {up}\n",
-            printable(&node.name)
-        )?;
+        writeln!(terminal.out, "as seen by {}, up {up}\n", printable(&node.name))?;
         let mut table = Table::new([
             Column::Left("NAME"),
             Column::Left("STATE"),

@@ -69,10 +69,7 @@ pub struct Cli {
 
 /// Each subcommand.
 #[derive(Debug, Subcommand)]
-#[expect(
-    missing_docs,
-    reason = "the arguments of each document it, and its help is theirs"
-)]
+#[expect(missing_docs, reason = "the arguments of each document it, and its help is theirs")]
 pub enum Command {
     Dev(DevArgs),
     Serve(ServeArgs),
@@ -90,9 +87,9 @@ pub enum Command {
 #[derive(Clone, Copy, Debug)]
 pub struct Runners {
     /// A cluster in this process.
-    pub dev: fn(DevArgs) -> Result<(), Failure>,
+    pub dev: fn(&DevArgs) -> Result<(), Failure>,
     /// One node.
-    pub serve: fn(ServeArgs) -> Result<(), Failure>,
+    pub serve: fn(&ServeArgs) -> Result<(), Failure>,
 }
 
 /// Where a command writes.
@@ -108,10 +105,7 @@ pub fn main(runners: &Runners) -> ExitCode {
     // Not locked: a node that runs meanwhile prints too.
     let mut out = BufWriter::new(io::stdout());
     let mut err = io::stderr();
-    let terminal = &mut Terminal {
-        out: &mut out,
-        err: &mut err,
-    };
+    let terminal = &mut Terminal { out: &mut out, err: &mut err };
     ExitCode::from(run(env::args_os(), runners, terminal))
 }
 
@@ -156,12 +150,9 @@ fn explain(error: &clap::Error, terminal: &mut Terminal<'_>) -> u8 {
 }
 
 fn dispatch(cli: Cli, runners: &Runners, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    match cli
-        .command
-        .unwrap_or_else(|| Command::Dev(DevArgs::default()))
-    {
-        Command::Dev(args) => (runners.dev)(args),
-        Command::Serve(args) => (runners.serve)(args),
+    match cli.command.unwrap_or_else(|| Command::Dev(DevArgs::default())) {
+        Command::Dev(args) => (runners.dev)(&args),
+        Command::Serve(args) => (runners.serve)(&args),
         Command::Who(args) => block_on(&args.api, async |client| args.run(client, terminal).await),
         Command::Topics(args) => {
             block_on(&args.api, async |client| args.run(client, terminal).await)
@@ -187,9 +178,7 @@ fn block_on(
     command: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let client = api.client()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format_args!("no runtime: {error}")))?;
     runtime.block_on(command(&client))
 }

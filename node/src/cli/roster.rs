@@ -46,38 +46,27 @@ pub(super) struct Roster {
 impl Roster {
     /// The metas of a key, none if it is not present.
     pub(super) fn metas(&self, key: &str) -> &[Meta] {
-        self.present
-            .get(key)
-            .map_or(&[], |presence| presence.metas.as_slice())
+        self.present.get(key).map_or(&[], |presence| presence.metas.as_slice())
     }
 
     /// Takes a whole state, and tells in what it differs.
     pub(super) fn replace(&mut self, state: Presences) -> Vec<(String, Change)> {
         let former = std::mem::replace(&mut self.present, state);
         let keys: BTreeSet<_> = former.keys().chain(self.present.keys()).cloned().collect();
-        keys.into_iter()
-            .filter_map(|key| self.change(former.get(&key), key))
-            .collect()
+        keys.into_iter().filter_map(|key| self.change(former.get(&key), key)).collect()
     }
 
     /// Takes a diff, and tells whom it changes. A version that a join replaces goes with the
     /// leave that comes along.
     pub(super) fn apply(&mut self, diff: Diff) -> Vec<(String, Change)> {
-        let keys: BTreeSet<_> = diff
-            .joins
-            .keys()
-            .chain(diff.leaves.keys())
-            .cloned()
-            .collect();
+        let keys: BTreeSet<_> = diff.joins.keys().chain(diff.leaves.keys()).cloned().collect();
         let former: Presences = keys
             .iter()
             .filter_map(|key| Some((key.clone(), self.present.get(key)?.clone())))
             .collect();
         for (key, mut joined) in diff.joins {
             let presence = self.present.entry(key).or_default();
-            presence
-                .metas
-                .retain(|meta| !has_ref_of(&joined.metas, meta));
+            presence.metas.retain(|meta| !has_ref_of(&joined.metas, meta));
             presence.metas.append(&mut joined.metas);
         }
         for (key, left) in diff.leaves {
@@ -85,11 +74,8 @@ impl Roster {
                 presence.metas.retain(|meta| !has_ref_of(&left.metas, meta));
             }
         }
-        self.present
-            .retain(|_, presence| !presence.metas.is_empty());
-        keys.into_iter()
-            .filter_map(|key| self.change(former.get(&key), key))
-            .collect()
+        self.present.retain(|_, presence| !presence.metas.is_empty());
+        keys.into_iter().filter_map(|key| self.change(former.get(&key), key)).collect()
     }
 
     fn change(&self, former: Option<&Metas>, key: String) -> Option<(String, Change)> {
@@ -124,10 +110,7 @@ mod tests {
     }
 
     fn changes(changes: &[(String, Change)]) -> Vec<(&str, Change)> {
-        changes
-            .iter()
-            .map(|(key, change)| (key.as_str(), *change))
-            .collect()
+        changes.iter().map(|(key, change)| (key.as_str(), *change)).collect()
     }
 
     #[test]
@@ -139,18 +122,12 @@ mod tests {
             joins: presences(json!({ "ann": on(&["2"]), "bob": on(&["3"]) })),
             ..Diff::default()
         });
-        assert_eq!(
-            changes(&second),
-            [("ann", Change::Update), ("bob", Change::Join)]
-        );
+        assert_eq!(changes(&second), [("ann", Change::Update), ("bob", Change::Join)]);
         let third = roster.apply(Diff {
             leaves: presences(json!({ "ann": on(&["1"]), "bob": on(&["3"]) })),
             ..Diff::default()
         });
-        assert_eq!(
-            changes(&third),
-            [("ann", Change::Update), ("bob", Change::Leave)]
-        );
+        assert_eq!(changes(&third), [("ann", Change::Update), ("bob", Change::Leave)]);
         assert_eq!(roster.metas("ann").len(), 1);
         assert!(roster.metas("bob").is_empty());
     }
@@ -174,14 +151,8 @@ mod tests {
         roster.replace(state.clone());
         assert_eq!(roster.replace(state), []);
         let told = roster.replace(presences(json!({ "bob": on(&["2"]), "cid": on(&["3"]) })));
-        assert_eq!(
-            changes(&told),
-            [("ann", Change::Leave), ("cid", Change::Join)]
-        );
-        let stranger = Diff {
-            leaves: presences(json!({ "dan": on(&["9"]) })),
-            ..Diff::default()
-        };
+        assert_eq!(changes(&told), [("ann", Change::Leave), ("cid", Change::Join)]);
+        let stranger = Diff { leaves: presences(json!({ "dan": on(&["9"]) })), ..Diff::default() };
         assert_eq!(roster.apply(stranger), []);
     }
 }

@@ -56,22 +56,12 @@ impl ServeArgs {
         let flags = [
             ("--name", "node", "name", &self.name),
             ("--listen", "http", "listen", &self.listen),
-            (
-                "--cluster-listen",
-                "cluster",
-                "listen",
-                &self.cluster_listen,
-            ),
+            ("--cluster-listen", "cluster", "listen", &self.cluster_listen),
             ("--advertise", "cluster", "advertise", &self.advertise),
             ("--join", "cluster", "join", &joined),
         ];
         let given = |(flag, section, key, value): (_, _, _, &Option<String>)| {
-            value.clone().map(|value| Override {
-                flag,
-                section,
-                key,
-                value,
-            })
+            value.clone().map(|value| Override { flag, section, key, value })
         };
         flags.into_iter().filter_map(given).collect()
     }

@@ -151,10 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_is_an_error() {
-        assert_eq!(
-            Decoder::default().feed(b"data: \xff\n"),
-            Err(SseError::NotUtf8)
-        );
+        assert_eq!(Decoder::default().feed(b"data: \xff\n"), Err(SseError::NotUtf8));
     }
 
     #[test]

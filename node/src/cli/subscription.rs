@@ -24,11 +24,7 @@ pub(super) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(url: String, body: Incoming) -> Self {
-        Self {
-            url,
-            body,
-            decoder: Decoder::default(),
-        }
+        Self { url, body, decoder: Decoder::default() }
     }
 
     /// An event that is here already.
@@ -50,10 +46,7 @@ impl Subscription {
             if let Ok(bytes) = frame.into_data() {
                 let fed = self.decoder.feed(&bytes);
                 fed.map_err(|error| {
-                    Failure::failed(format_args!(
-                        "{}: sent {error}: is the URL right?",
-                        self.url
-                    ))
+                    Failure::failed(format_args!("{}: sent {error}: is the URL right?", self.url))
                 })?;
             }
         }

@@ -30,46 +30,29 @@ impl Column {
 
 impl Table {
     pub(super) fn new(columns: impl Into<Vec<Column>>) -> Self {
-        Self {
-            columns: columns.into(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.into(), rows: Vec::new() }
     }
 
     /// Adds a row of as many cells as there are columns.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(
-            cells
-                .into_iter()
-                .map(|cell| printable(&cell).into_owned())
-                .collect(),
-        );
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell).into_owned()).collect());
     }
 
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let titles: Vec<_> = self
-            .columns
-            .iter()
-            .map(|column| column.title().to_owned())
-            .collect();
+        let titles: Vec<_> = self.columns.iter().map(|column| column.title().to_owned()).collect();
         let width = |i: usize| {
-            let cells = self
-                .rows
-                .iter()
-                .chain([&titles])
-                .filter_map(|row| row.get(i));
+            let cells = self.rows.iter().chain([&titles]).filter_map(|row| row.get(i));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<_> = (0..self.columns.len()).map(width).collect();
         for row in [&titles].into_iter().chain(&self.rows) {
             let cells =
-                row.iter()
-                    .zip(&self.columns)
-                    .zip(&widths)
-                    .map(|((cell, column), &width)| match column {
+                row.iter().zip(&self.columns).zip(&widths).map(|((cell, column), &width)| {
+                    match column {
                         Column::Left(_) => format!("{cell:width$}"),
                         Column::Right(_) => format!("{cell:>width$}"),
-                    });
+                    }
+                });
             writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())

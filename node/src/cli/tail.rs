@@ -50,10 +50,7 @@ impl TailArgs {
         client: &Client,
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
-        let topics = self
-            .topics
-            .iter()
-            .map(|topic| format!("topic={}", percent(topic.as_str())));
+        let topics = self.topics.iter().map(|topic| format!("topic={}", percent(topic.as_str())));
         let query = topics.collect::<Vec<_>>().join("&");
         let mut stream = client.subscribe(&format!("/api/subscribe?{query}")).await?;
         loop {
@@ -79,11 +76,7 @@ impl TailArgs {
             writeln!(terminal.out, "{}", one_line(&event.data))?;
             return Ok(());
         }
-        let Broadcast {
-            topic,
-            event,
-            payload,
-        } = client.decode(event.data.as_bytes())?;
+        let Broadcast { topic, event, payload } = client.decode(event.data.as_bytes())?;
         let payload = one_line(payload.get());
         let (topic, event) = (printable(&topic), printable(&event));
         writeln!(terminal.out, "{topic} {event} {}", printable(&payload))?;

@@ -19,43 +19,18 @@ struct Ended {
 
 fn wingbeat(args: &[&str]) -> Ended {
     let runners = Runners {
-        dev: |args| {
-            Err(Failure::failed(format_args!(
-                "dev {} {}",
-                args.nodes, args.port
-            )))
-        },
-        serve: |args| {
-            Err(Failure::failed(format_args!(
-                "serve {}",
-                args.overrides().len()
-            )))
-        },
+        dev: |args| Err(Failure::failed(format_args!("dev {} {}", args.nodes, args.port))),
+        serve: |args| Err(Failure::failed(format_args!("serve {}", args.overrides().len()))),
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = ["wingbeat"].iter().chain(args).map(OsString::from);
-    let code = run(
-        args,
-        &runners,
-        &mut Terminal {
-            out: &mut out,
-            err: &mut err,
-        },
-    );
+    let code = run(args, &runners, &mut Terminal { out: &mut out, err: &mut err });
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ended {
-        code,
-        out: text(out),
-        err: text(err),
-    }
+    Ended { code, out: text(out), err: text(err) }
 }
 
 fn printed(out: &str) -> Ended {
-    Ended {
-        code: 0,
-        out: out.to_owned(),
-        err: String::new(),
-    }
+    Ended { code: 0, out: out.to_owned(), err: String::new() }
 }
 
 #[test]
@@ -67,28 +42,17 @@ fn the_command_line_holds_together() {
 fn every_command_has_help_and_examples() {
     for command in Cli::command().get_subcommands() {
         let help = wingbeat(&[command.get_name(), "--help"]);
-        assert_eq!(
-            (help.code, help.err.as_str()),
-            (0, ""),
-            "{}",
-            command.get_name()
-        );
+        assert_eq!((help.code, help.err.as_str()), (0, ""), "{}", command.get_name());
         assert!(help.out.contains("Examples:\n  wingbeat "), "{}", help.out);
     }
     let help = wingbeat(&["--help"]).out;
-    assert!(
-        help.contains("Exit codes:") && help.lines().all(|line| line.len() <= 100),
-        "{help}"
-    );
+    assert!(help.contains("Exit codes:") && help.lines().all(|line| line.len() <= 100), "{help}");
 }
 
 #[test]
 fn without_a_command_a_cluster_of_three_is_run() {
     assert_eq!(wingbeat(&[]).err, "wingbeat: dev 3 4000\n");
-    assert_eq!(
-        wingbeat(&["dev", "--nodes", "5", "--port", "0"]).err,
-        "wingbeat: dev 5 0\n"
-    );
+    assert_eq!(wingbeat(&["dev", "--nodes", "5", "--port", "0"]).err, "wingbeat: dev 5 0\n");
     assert_eq!(wingbeat(&["dev", "--nodes", "0"]).code, 2);
 }
 
@@ -102,10 +66,7 @@ fn flags_of_serve_set_keys() {
     let config = crate::config::Config::load(None, [], &args.overrides()).unwrap();
     assert_eq!(config.http.listen.port(), 9);
     assert_eq!(config.cluster.join.len(), 2);
-    let bad = ServeArgs {
-        join: vec!["nowhere".into()],
-        ..ServeArgs::default()
-    };
+    let bad = ServeArgs { join: vec!["nowhere".into()], ..ServeArgs::default() };
     let error = crate::config::Config::load(None, [], &bad.overrides()).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -115,23 +76,13 @@ fn flags_of_serve_set_keys() {
 
 #[test]
 fn a_wrong_command_line_is_exit_code_2_and_nothing_on_standard_output() {
-    for args in [
-        &["whom"][..],
-        &["who"],
-        &["who", "a\nb"],
-        &["topics", "--limit", "0"],
-    ] {
+    for args in [&["whom"][..], &["who"], &["who", "a\nb"], &["topics", "--limit", "0"]] {
         let Ended { code, out, err } = wingbeat(args);
         assert_eq!((code, out.as_str()), (2, ""), "{err}");
     }
     let tls = wingbeat(&["members", "--url", "https://a.test"]);
     assert_eq!(tls.code, 2);
-    assert!(
-        tls.err
-            .starts_with("wingbeat: --url \"https://a.test\": no TLS here"),
-        "{}",
-        tls.err
-    );
+    assert!(tls.err.starts_with("wingbeat: --url \"https://a.test\": no TLS here"), "{}", tls.err);
 }
 
 #[test]
@@ -163,33 +114,17 @@ fn a_refusal_is_told_with_the_nodes_words_and_a_remedy() {
         )
     );
     let requests = node.requests();
-    assert!(
-        requests[0].contains("authorization: Bearer t0ken\r\n"),
-        "{}",
-        requests[0]
-    );
+    assert!(requests[0].contains("authorization: Bearer t0ken\r\n"), "{}", requests[0]);
 }
 
 #[test]
 fn what_is_no_node_is_told_apart() {
-    let node = Node::answering([
-        answer("404 Not Found", "<html>"),
-        ok("[]"),
-        "SSH-2.0\r\n".into(),
-    ]);
+    let node = Node::answering([answer("404 Not Found", "<html>"), ok("[]"), "SSH-2.0\r\n".into()]);
     let ended: Vec<_> = (0..3).map(|_| node.run(&["topics"])).collect();
     let codes: Vec<_> = ended.iter().map(|ended| ended.code).collect();
     assert_eq!(codes, [1, 1, 3]);
-    assert!(
-        ended[0].err.contains("404 Not Found and no reason"),
-        "{}",
-        ended[0].err
-    );
-    assert!(
-        ended[1].err.contains("is the URL right?"),
-        "{}",
-        ended[1].err
-    );
+    assert!(ended[0].err.contains("404 Not Found and no reason"), "{}", ended[0].err);
+    assert!(ended[1].err.contains("is the URL right?"), "{}", ended[1].err);
 }
 
 #[test]
@@ -237,15 +172,9 @@ fn who_says_when_nobody_or_one_key_is_not_there() {
     ]);
     assert_eq!(node.run(&["who", "t"]), printed("nobody is on t\n"));
     let absent = node.run(&["who", "t", "--key", "a b"]);
-    assert_eq!(
-        (absent.code, absent.err.as_str()),
-        (1, "wingbeat: a b is not on t\n")
-    );
+    assert_eq!((absent.code, absent.err.as_str()), (1, "wingbeat: a b is not on t\n"));
     let present = node.run(&["who", "t", "--key", "a b"]);
-    assert_eq!(
-        present,
-        printed("KEY  ONLINE  META\na b  -       {\"a\":1}\n")
-    );
+    assert_eq!(present, printed("KEY  ONLINE  META\na b  -       {\"a\":1}\n"));
     assert!(node.requests()[1].starts_with("GET /api/presence/t/a%20b "));
 }
 
@@ -259,14 +188,8 @@ fn a_watch_shows_who_is_there_then_each_change_until_the_node_goes() {
     );
     let node = Node::answering([stream(events), stream(events)]);
     let Ended { code, out, err } = node.run(&["who", "t", "--watch"]);
-    assert_eq!(
-        (code, out.as_str()),
-        (3, "= ann\n+ bob {\"n\":1}\n- ann\n~ bob {\"n\":2}\n")
-    );
-    assert!(
-        err.contains("ended the stream: the node has stopped or restarted"),
-        "{err}"
-    );
+    assert_eq!((code, out.as_str()), (3, "= ann\n+ bob {\"n\":1}\n- ann\n~ bob {\"n\":2}\n"));
+    assert!(err.contains("ended the stream: the node has stopped or restarted"), "{err}");
     let json = node.run(&["who", "t", "--watch", "--json", "--key", "ann"]);
     let expected = "{\"change\":\"present\",\"key\":\"ann\",\"metas\":[{\"phx_ref\":\"1\"}]}\n{\"change\":\"leave\",\"key\":\"ann\",\"metas\":[]}\n";
     assert_eq!(json.out, expected);
@@ -282,16 +205,9 @@ fn tail_prints_a_line_for_each_message() {
     );
     let node = Node::answering([stream(events), stream(events)]);
     let people = node.run(&["tail", "a", "b:c"]);
-    assert_eq!(
-        (people.code, people.out.as_str()),
-        (3, "a e { \"x\": 1}\nb \\u{1b}[2J null\n")
-    );
+    assert_eq!((people.code, people.out.as_str()), (3, "a e { \"x\": 1}\nb \\u{1b}[2J null\n"));
     let scripts = node.run(&["tail", "a", "--json"]);
-    assert!(
-        scripts
-            .out
-            .starts_with("{\"topic\":\"a\",\"event\":\"e\",\"payload\":{ \"x\": 1}}\n")
-    );
+    assert!(scripts.out.starts_with("{\"topic\":\"a\",\"event\":\"e\",\"payload\":{ \"x\": 1}}\n"));
     assert!(node.requests()[0].starts_with("GET /api/subscribe?topic=a&topic=b%3Ac "));
 }
 
@@ -301,24 +217,14 @@ fn a_broadcast_carries_its_payload_byte_for_byte() {
         answer("202 Accepted", r#"{"accepted":1}"#),
         answer("202 Accepted", r#"{"accepted":1}"#),
     ]);
-    assert_eq!(
-        node.run(&["broadcast", "t", "e", r#"{"n": 1.50}"#]),
-        printed("accepted 1\n")
-    );
-    assert_eq!(
-        node.run(&["broadcast", "t", "e", "--json"]),
-        printed("{\"accepted\":1}\n")
-    );
+    assert_eq!(node.run(&["broadcast", "t", "e", r#"{"n": 1.50}"#]), printed("accepted 1\n"));
+    assert_eq!(node.run(&["broadcast", "t", "e", "--json"]), printed("{\"accepted\":1}\n"));
     let requests = node.requests();
     assert!(requests[0].ends_with(r#"{"topic":"t","event":"e","payload":{"n": 1.50}}"#));
     assert!(requests[1].ends_with(r#"{"topic":"t","event":"e","payload":{}}"#));
     let bad = wingbeat(&["broadcast", "t", "e", "{text:hi}"]);
     assert_eq!(bad.code, 2);
-    assert!(
-        bad.err.starts_with("wingbeat: the payload is no JSON ("),
-        "{}",
-        bad.err
-    );
+    assert!(bad.err.starts_with("wingbeat: the payload is no JSON ("), "{}", bad.err);
 }
 
 #[test]
@@ -326,15 +232,9 @@ fn topics_are_a_table_and_nodes_left_out_are_told() {
     let body = r#"{"topics":[{"topic":"room:1","subscribers":12,"presences":3}],"missing":["n3"]}"#;
     let node = Node::answering([ok(body), ok(body)]);
     let people = node.run(&["topics", "room:"]);
-    assert_eq!(
-        people.out,
-        "TOPIC   SUBSCRIBERS  PRESENCES\nroom:1           12          3\n"
-    );
+    assert_eq!(people.out, "TOPIC   SUBSCRIBERS  PRESENCES\nroom:1           12          3\n");
     assert_eq!(people.err, "not counted, no answer: n3\n");
-    assert_eq!(
-        node.run(&["topics", "--scope", "node", "--json"]),
-        printed(&format!("{body}\n"))
-    );
+    assert_eq!(node.run(&["topics", "--scope", "node", "--json"]), printed(&format!("{body}\n")));
     let requests = node.requests();
     assert!(requests[0].starts_with("GET /api/topics?prefix=room%3A&limit=1000&scope=cluster "));
     assert!(requests[1].starts_with("GET /api/topics?prefix=&limit=1000&scope=node "));
@@ -377,26 +277,13 @@ fn check_tells_each_mistake_on_a_line_of_its_own() {
     assert_eq!(check(""), printed(&format!("{name}: fine\n")));
     let bad = check("[http]\nlisen = 1\n[log]\nlevel = 2");
     assert_eq!((bad.code, bad.err.lines().count()), (1, 2));
-    assert!(
-        bad.err
-            .starts_with(&format!("wingbeat: {name}:2: unknown key")),
-        "{}",
-        bad.err
-    );
+    assert!(bad.err.starts_with(&format!("wingbeat: {name}:2: unknown key")), "{}", bad.err);
     let insecure = check("[http]\nlisten = \"0.0.0.0:80\"");
     assert_eq!(insecure.code, 1);
-    assert!(
-        insecure
-            .err
-            .starts_with("wingbeat: http.listen is 0.0.0.0:80, not loopback")
-    );
+    assert!(insecure.err.starts_with("wingbeat: http.listen is 0.0.0.0:80, not loopback"));
     let warned = check("[auth]\nanonymous = false");
     assert_eq!(warned.code, 0);
-    assert!(
-        warned.err.starts_with("warning: auth.anonymous = false"),
-        "{}",
-        warned.err
-    );
+    assert!(warned.err.starts_with("warning: auth.anonymous = false"), "{}", warned.err);
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -418,23 +305,10 @@ fn a_reader_that_has_gone_is_no_failure() {
             Ok(())
         }
     }
-    let runners = Runners {
-        dev: |_| Ok(()),
-        serve: |_| Ok(()),
-    };
+    let runners = Runners { dev: |_| Ok(()), serve: |_| Ok(()) };
     let mut err = Vec::new();
     let args = ["wingbeat", "completions", "bash"].map(OsString::from);
-    assert_eq!(
-        run(
-            args,
-            &runners,
-            &mut Terminal {
-                out: &mut Gone,
-                err: &mut err
-            }
-        ),
-        0
-    );
+    assert_eq!(run(args, &runners, &mut Terminal { out: &mut Gone, err: &mut err }), 0);
     assert!(err.is_empty());
 }
 

@@ -83,22 +83,13 @@ impl TopicsArgs {
             Column::Right("SUBSCRIBERS"),
             Column::Right("PRESENCES"),
         ]);
-        for Counts {
-            topic,
-            subscribers,
-            presences,
-        } in topics
-        {
+        for Counts { topic, subscribers, presences } in topics {
             table.row([topic, subscribers.to_string(), presences.to_string()]);
         }
         table.write(terminal.out)?;
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            writeln!(
-                terminal.err,
-                "not counted, no answer: {}",
-                printable(&missing)
-            )?;
+            writeln!(terminal.err, "not counted, no answer: {}", printable(&missing))?;
         }
         Ok(())
     }

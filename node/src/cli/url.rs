@@ -18,27 +18,16 @@ impl BaseUrl {
     /// Reads it; `http://` may be left out.
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let bad = |why: &str| Failure::usage(format_args!("--url {text:?}: {why}"));
-        let whole = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
-        let uri: Uri = whole
-            .parse()
-            .map_err(|_| bad("no URL, write http://127.0.0.1:4000"))?;
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = whole.parse().map_err(|_| bad("no URL, write http://127.0.0.1:4000"))?;
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
-                return Err(bad(
-                    "no TLS here, write http:// and reach the node by a tunnel",
-                ));
+                return Err(bad("no TLS here, write http:// and reach the node by a tunnel"));
             }
             _ => return Err(bad("only http:// is understood")),
         }
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| bad("no host"))?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
         if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
             return Err(bad("write the scheme, host, port and path alone"));
         }
@@ -51,10 +40,7 @@ impl BaseUrl {
 
     /// What to connect to: an IPv6 address without its brackets.
     pub(super) fn target(&self) -> (&str, u16) {
-        (
-            self.host.trim_start_matches('[').trim_end_matches(']'),
-            self.port,
-        )
+        (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
     }
 
     /// The `Host` header.
@@ -96,40 +82,17 @@ mod tests {
     #[test]
     fn a_url_is_a_scheme_a_host_a_port_and_perhaps_a_path() {
         let shown = |text| BaseUrl::parse(text).map(|url| url.to_string());
-        assert_eq!(
-            shown("http://a.test:4000/"),
-            Ok("http://a.test:4000".to_owned())
-        );
-        assert_eq!(
-            shown("localhost:4000"),
-            Ok("http://localhost:4000".to_owned())
-        );
-        assert_eq!(
-            shown("http://a.test/bus/"),
-            Ok("http://a.test:80/bus".to_owned())
-        );
+        assert_eq!(shown("http://a.test:4000/"), Ok("http://a.test:4000".to_owned()));
+        assert_eq!(shown("localhost:4000"), Ok("http://localhost:4000".to_owned()));
+        assert_eq!(shown("http://a.test/bus/"), Ok("http://a.test:80/bus".to_owned()));
         let v6 = BaseUrl::parse("http://[::1]:4000").unwrap();
-        assert_eq!(
-            (v6.target(), v6.authority()),
-            (("::1", 4000), "[::1]:4000".to_owned())
-        );
+        assert_eq!((v6.target(), v6.authority()), (("::1", 4000), "[::1]:4000".to_owned()));
     }
 
     #[test]
     fn a_url_that_cannot_work_is_wrong_usage() {
-        for text in [
-            "",
-            "http://",
-            "https://a.test",
-            "ftp://a.test",
-            "http://u:p@a.test",
-            "a b",
-        ] {
-            assert_eq!(
-                BaseUrl::parse(text).map_err(|f| f.exit_code()),
-                Err(2),
-                "{text}"
-            );
+        for text in ["", "http://", "https://a.test", "ftp://a.test", "http://u:p@a.test", "a b"] {
+            assert_eq!(BaseUrl::parse(text).map_err(|f| f.exit_code()), Err(2), "{text}");
         }
     }
 

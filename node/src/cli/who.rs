@@ -137,18 +137,13 @@ impl WhoArgs {
         let mut presences = Presences::new();
         let mut after = String::new();
         loop {
-            let room = self
-                .limit
-                .unwrap_or(u64::MAX)
-                .saturating_sub(presences.len() as u64);
+            let room = self.limit.unwrap_or(u64::MAX).saturating_sub(presences.len() as u64);
             let path = format!("{path}?limit={}{after}", room.min(PAGE));
             let mut page: Page = client.decode(&client.get(&path).await?)?;
             let before = presences.len();
             presences.append(&mut page.presences);
             let moved = presences.len() > before;
-            let full = self
-                .limit
-                .is_some_and(|limit| presences.len() as u64 >= limit);
+            let full = self.limit.is_some_and(|limit| presences.len() as u64 >= limit);
             match page.next {
                 Some(next) if moved && !full => after = format!("&after={}", percent(&next)),
                 Some(_) | None => return Ok((page.count, presences)),
@@ -160,11 +155,7 @@ impl WhoArgs {
         let topic = percent(self.topic.as_str());
         let path = format!("/api/subscribe?topic={topic}&presence=true");
         let mut stream = client.subscribe(&path).await?;
-        let mut watch = Watch {
-            roster: Roster::default(),
-            begun: false,
-            args: self,
-        };
+        let mut watch = Watch { roster: Roster::default(), begun: false, args: self };
         loop {
             let event = stream.next().await?;
             watch.handle(&event, client, terminal)?;
@@ -195,9 +186,7 @@ impl Watch<'_> {
                 let State { presences } = client.decode(event.data.as_bytes())?;
                 self.roster.replace(presences)
             }
-            "presence_diff" => self
-                .roster
-                .apply(client.decode::<Diff>(event.data.as_bytes())?),
+            "presence_diff" => self.roster.apply(client.decode::<Diff>(event.data.as_bytes())?),
             _ => return Ok(()),
         };
         for (key, change) in changes {
@@ -223,18 +212,10 @@ impl Watch<'_> {
     ) -> Result<(), Failure> {
         let metas = self.roster.metas(key);
         if self.args.json {
-            writeln!(
-                terminal.out,
-                "{}",
-                json!({ "change": word, "key": key, "metas": metas })
-            )?;
+            writeln!(terminal.out, "{}", json!({ "change": word, "key": key, "metas": metas }))?;
             return Ok(());
         }
-        let shown: Vec<_> = metas
-            .iter()
-            .map(own_fields)
-            .filter(|meta| !meta.is_empty())
-            .collect();
+        let shown: Vec<_> = metas.iter().map(own_fields).filter(|meta| !meta.is_empty()).collect();
         let line = format!("{sign} {key} {}", shown.join(" "));
         writeln!(terminal.out, "{}", printable(line.trim_end()))?;
         Ok(())
@@ -242,11 +223,7 @@ impl Watch<'_> {
 }
 
 fn table() -> Table {
-    Table::new([
-        Column::Left("KEY"),
-        Column::Left("ONLINE"),
-        Column::Left("META"),
-    ])
+    Table::new([Column::Left("KEY"), Column::Left("ONLINE"), Column::Left("META")])
 }
 
 fn add_rows(table: &mut Table, key: &str, metas: &[Meta]) {
@@ -257,13 +234,8 @@ fn add_rows(table: &mut Table, key: &str, metas: &[Meta]) {
 
 /// How long the presence has been there, by the clock of its node.
 fn online_for(meta: &Meta) -> String {
-    let since = meta
-        .get("online_at")
-        .and_then(Value::as_u64)
-        .map(Duration::from_secs);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = meta.get("online_at").and_then(Value::as_u64).map(Duration::from_secs);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.map_or_else(
         || "-".to_owned(),
         |since| {
@@ -277,11 +249,7 @@ fn online_for(meta: &Meta) -> String {
 fn own_fields(meta: &Meta) -> String {
     let mut own = meta.clone();
     own.retain(|name, _| !matches!(name.as_str(), "phx_ref" | "phx_ref_prev" | "online_at"));
-    if own.is_empty() {
-        String::new()
-    } else {
-        Value::Object(own).to_string()
-    }
+    if own.is_empty() { String::new() } else { Value::Object(own).to_string() }
 }
 
 fn as_json(presences: &Presences) -> Value {

@@ -41,10 +41,7 @@ struct Findings {
 impl Findings {
     fn refuse(&mut self, why: impl fmt::Display) {
         let fault = Fault::Setup(why.to_string());
-        self.refusals.push(Problem {
-            origin: Origin::Whole,
-            fault,
-        });
+        self.refusals.push(Problem { origin: Origin::Whole, fault });
     }
 
     fn warn(&mut self, why: impl fmt::Display) {
@@ -132,9 +129,8 @@ impl Findings {
 
     fn channels(&mut self, config: &Config) {
         for (i, rule) in config.channels.iter().enumerate() {
-            let former = config.channels[..i]
-                .iter()
-                .find(|former| former.topic.covers(&rule.topic));
+            let former =
+                config.channels[..i].iter().find(|former| former.topic.covers(&rule.topic));
             if let Some(former) = former {
                 self.warn(format_args!(
                     "[[channel]] {:?} is never used: {:?} stands before it and the first match \
@@ -149,9 +145,7 @@ impl Findings {
     fn permissions(&mut self, key: &str, path: Option<&Path>) {
         if let Some(path) = path.filter(|path| secrets::others_may_read(path)) {
             let path = path.display();
-            self.warn(format_args!(
-                "{key} {path} can be read by others: chmod 600 {path}"
-            ));
+            self.warn(format_args!("{key} {path} can be read by others: chmod 600 {path}"));
         }
     }
 }

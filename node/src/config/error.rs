@@ -100,10 +100,7 @@ impl fmt::Display for ConfigError {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}:{line}: ", path.display())?,
+            Origin::File { path, line: Some(line) } => write!(f, "{}:{line}: ", path.display())?,
             Origin::File { path, line: None } => write!(f, "{}: ", path.display())?,
             Origin::Variable(name) => write!(f, "{name}: ")?,
             Origin::Flag(name) => write!(f, "{name}: ")?,
@@ -115,8 +112,7 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .map_or(Ok(()), |hint| write!(f, ", did you mean {hint}?"))
+        self.0.map_or(Ok(()), |hint| write!(f, ", did you mean {hint}?"))
     }
 }
 

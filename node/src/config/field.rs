@@ -77,10 +77,7 @@ impl<'a> Written<'a> {
                 parsed.get_ref().as_array().and_then(texts)
             }
             Self::Text(text) => {
-                let items = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty());
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Some(items.map(str::to_owned).collect())
             }
         }
@@ -166,10 +163,7 @@ impl<T: TextValue> Field for Vec<T> {
     }
 
     fn show(&self) -> String {
-        format!(
-            "[{}]",
-            self.iter().map(Field::show).collect::<Vec<_>>().join(", ")
-        )
+        format!("[{}]", self.iter().map(Field::show).collect::<Vec<_>>().join(", "))
     }
 
     fn magnitude(&self) -> Option<u64> {
@@ -214,9 +208,7 @@ impl Field for Option<bool> {
 
 impl Field for usize {
     fn set(&mut self, written: &Written<'_>) -> Result<(), InvalidValue> {
-        let number = written
-            .number()
-            .and_then(|number| Self::try_from(number).ok());
+        let number = written.number().and_then(|number| Self::try_from(number).ok());
         *self = number.ok_or_else(|| written.refuse("no whole number"))?;
         Ok(())
     }

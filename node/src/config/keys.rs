@@ -26,24 +26,14 @@ const fn key(
     name: &'static str,
     field: fn(&mut Config) -> &mut dyn Field,
 ) -> Key<Config> {
-    Key {
-        section,
-        name,
-        field,
-        bounds: None,
-    }
+    Key { section, name, field, bounds: None }
 }
 
 const fn channel_key(
     name: &'static str,
     field: fn(&mut ChannelRule) -> &mut dyn Field,
 ) -> Key<ChannelRule> {
-    Key {
-        section: CHANNEL,
-        name,
-        field,
-        bounds: None,
-    }
+    Key { section: CHANNEL, name, field, bounds: None }
 }
 
 const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
@@ -80,22 +70,20 @@ pub(super) static KEYS: &[Key<Config>] = &[
         DAY_MILLIS,
         "0s to 1day",
     ),
-    key("cluster", "interest_topics", |c| {
-        &mut c.cluster.interest_topics
-    })
-    .within(1, 100_000_000, "1 to 100,000,000"),
+    key("cluster", "interest_topics", |c| &mut c.cluster.interest_topics).within(
+        1,
+        100_000_000,
+        "1 to 100,000,000",
+    ),
     key("auth", "anonymous", |c| &mut c.auth.anonymous),
     key("auth", "api_token_file", |c| &mut c.auth.api_token_file),
-    key("limits", "channels_per_socket", |c| {
-        &mut c.limits.channels_per_socket
-    })
-    .within(1, 100_000, "1 to 100,000"),
-    key("limits", "joins_per_second", |c| {
-        &mut c.limits.joins_per_second
-    }),
-    key("limits", "events_per_second", |c| {
-        &mut c.limits.events_per_second
-    }),
+    key("limits", "channels_per_socket", |c| &mut c.limits.channels_per_socket).within(
+        1,
+        100_000,
+        "1 to 100,000",
+    ),
+    key("limits", "joins_per_second", |c| &mut c.limits.joins_per_second),
+    key("limits", "events_per_second", |c| &mut c.limits.events_per_second),
     key("limits", "mailbox_bytes", |c| &mut c.limits.mailbox_bytes).within(
         4 << 10,
         1 << 30,
@@ -155,11 +143,7 @@ pub(super) fn to_toml(config: &Config) -> String {
     for section in sections() {
         text.push_str(&format!("[{section}]\n"));
         for key in KEYS.iter().filter(|key| key.section == section) {
-            text.push_str(&format!(
-                "{} = {}\n",
-                key.name,
-                (key.field)(&mut config).show()
-            ));
+            text.push_str(&format!("{} = {}\n", key.name, (key.field)(&mut config).show()));
         }
         text.push('\n');
     }
@@ -180,10 +164,6 @@ pub(super) fn nearest<S: AsRef<str>>(
 ) -> Option<S> {
     const LIKENESS_MIN: f64 = 0.8;
     let alike = |name: S| (strsim::jaro_winkler(written, name.as_ref()), name);
-    let best = candidates
-        .into_iter()
-        .map(alike)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .map(|(_, name)| name)
+    let best = candidates.into_iter().map(alike).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN).map(|(_, name)| name)
 }

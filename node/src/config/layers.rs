@@ -49,17 +49,9 @@ pub(super) fn load(
     let mut problems = Vec::new();
     if let Some(path) = file {
         match read(path) {
-            Ok(text) => FileLayer {
-                path,
-                text: &text,
-                problems: &mut problems,
-            }
-            .apply(&mut config),
+            Ok(text) => FileLayer { path, text: &text, problems: &mut problems }.apply(&mut config),
             Err(error) => problems.push(Problem {
-                origin: Origin::File {
-                    path: path.to_owned(),
-                    line: None,
-                },
+                origin: Origin::File { path: path.to_owned(), line: None },
                 fault: Fault::Unreadable(error.to_string()),
             }),
         }
@@ -68,31 +60,21 @@ pub(super) fn load(
     let mut variables: Vec<_> = environment.into_iter().collect();
     variables.sort();
     for (name, value) in variables {
-        if let Some(name) = name
-            .to_str()
-            .filter(|name| name.starts_with(VARIABLE_PREFIX))
+        if let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX))
             && let Err(fault) = apply_variable(&mut config, name, &value)
         {
-            problems.push(Problem {
-                origin: Origin::Variable(name.to_owned()),
-                fault,
-            });
+            problems.push(Problem { origin: Origin::Variable(name.to_owned()), fault });
         }
     }
     for flag in flags {
-        let key = KEYS
-            .iter()
-            .find(|key| (key.section, key.name) == (flag.section, flag.key));
+        let key = KEYS.iter().find(|key| (key.section, key.name) == (flag.section, flag.key));
         let set = match key {
             Some(key) => set(key, &mut config, &Written::Text(&flag.value)),
             None => Err(format!("sets no key {}.{}", flag.section, flag.key)),
         };
         if let Err(why) = set {
             let fault = Fault::Value { key: None, why };
-            problems.push(Problem {
-                origin: Origin::Flag(flag.flag),
-                fault,
-            });
+            problems.push(Problem { origin: Origin::Flag(flag.flag), fault });
         }
     }
     ConfigError::new(problems).map_or(Ok(config), Err)
@@ -100,9 +82,7 @@ pub(super) fn load(
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
-        .take(FILE_LEN_MAX + 1)
-        .read_to_string(&mut text)?;
+    File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_LEN_MAX {
         return Err(io::Error::other("longer than 1MiB"));
     }
@@ -128,15 +108,8 @@ fn set<T>(key: &Key<T>, part: &mut T, written: &Written<'_>) -> Result<(), Strin
 }
 
 fn apply_variable(config: &mut Config, name: &str, value: &OsStr) -> Result<(), Fault> {
-    let value_fault = |why: &str| Fault::Value {
-        key: None,
-        why: why.to_owned(),
-    };
-    let text = || {
-        value
-            .to_str()
-            .ok_or_else(|| value_fault("the value is not UTF-8"))
-    };
+    let value_fault = |why: &str| Fault::Value { key: None, why: why.to_owned() };
+    let text = || value.to_str().ok_or_else(|| value_fault("the value is not UTF-8"));
     if name == SECRET_VARIABLE {
         let secret = text()?;
         config.cluster.secret = (!secret.is_empty()).then(|| Secret::new(secret));
@@ -150,29 +123,18 @@ fn apply_variable(config: &mut Config, name: &str, value: &OsStr) -> Result<(), 
     if !rest.contains("__") {
         // Others' variables start like that too (Kubernetes makes WINGBEAT_PORT for a service of
         // that name), so only a key written with one underscore is a mistake.
-        let meant = KEYS
-            .iter()
-            .map(Key::variable)
-            .find(|key| key.replace("__", "_") == name);
+        let meant = KEYS.iter().map(Key::variable).find(|key| key.replace("__", "_") == name);
         return meant.map_or(Ok(()), |meant| Err(unknown_variable(Some(meant))));
     }
     if rest.starts_with("CHANNEL__") {
-        return Err(value_fault(
-            "channel rules come from a config file, [[channel]]",
-        ));
+        return Err(value_fault("channel rules come from a config file, [[channel]]"));
     }
-    let names = KEYS
-        .iter()
-        .map(Key::variable)
-        .chain([SECRET_VARIABLE.to_owned()]);
+    let names = KEYS.iter().map(Key::variable).chain([SECRET_VARIABLE.to_owned()]);
     Err(unknown_variable(nearest(name, names)))
 }
 
 fn unknown_variable(hint: Option<String>) -> Fault {
-    Fault::Unknown {
-        what: "variable".to_owned(),
-        hint,
-    }
+    Fault::Unknown { what: "variable".to_owned(), hint }
 }
 
 /// The file, and where its mistakes go.
@@ -215,9 +177,8 @@ impl FileLayer<'_> {
         }
         let known = sections().contains(&section);
         let value = value.get_ref();
-        let titled = value
-            .as_array()
-            .is_some_and(|list| list.iter().any(|v| v.get_ref().is_table()));
+        let titled =
+            value.as_array().is_some_and(|list| list.iter().any(|v| v.get_ref().is_table()));
         match value.as_table() {
             Some(table) if known => self.keys(KEYS, config, section, table),
             None if known => {
@@ -233,13 +194,7 @@ impl FileLayer<'_> {
             Some(_) | None => {
                 let candidates = sections().into_iter().chain([CHANNEL]);
                 let hint = nearest(section, candidates).map(header);
-                self.report(
-                    at,
-                    Fault::Unknown {
-                        what: format!("section [{section}]"),
-                        hint,
-                    },
-                );
+                self.report(at, Fault::Unknown { what: format!("section [{section}]"), hint });
             }
         }
     }
@@ -247,38 +202,25 @@ impl FileLayer<'_> {
     fn keys<T>(&mut self, keys: &[Key<T>], part: &mut T, section: &str, table: &Table<'_>) {
         for (name, value) in table {
             let (written, at) = (name.get_ref().as_ref(), name.span().start);
-            let found = keys
-                .iter()
-                .find(|key| key.section == section && key.name == written);
+            let found = keys.iter().find(|key| key.section == section && key.name == written);
             let Some(key) = found else {
                 let fault = unknown_key(keys, section, written);
                 self.report(at, fault);
                 continue;
             };
             if let Err(why) = set(key, part, &Written::Toml(value.get_ref())) {
-                self.report(
-                    value.span().start,
-                    Fault::Value {
-                        key: Some(key.dotted()),
-                        why,
-                    },
-                );
+                self.report(value.span().start, Fault::Value { key: Some(key.dotted()), why });
             }
         }
     }
 
     fn channels(&mut self, config: &mut Config, value: &Spanned<DeValue<'_>>) {
         let tables = value.get_ref().as_array().map(|array| {
-            array
-                .iter()
-                .map(|item| Some((item.get_ref().as_table()?, item.span().start)))
+            array.iter().map(|item| Some((item.get_ref().as_table()?, item.span().start)))
         });
         let Some(tables) = tables.and_then(Iterator::collect::<Option<Vec<_>>>) else {
             let why = "is a list of tables, write [[channel]] before each".to_owned();
-            let fault = Fault::Value {
-                key: None,
-                why: format!("channel {why}"),
-            };
+            let fault = Fault::Value { key: None, why: format!("channel {why}") };
             return self.report(value.span().start, fault);
         };
         config.channels.clear();
@@ -294,46 +236,23 @@ impl FileLayer<'_> {
     }
 
     fn report(&mut self, at: usize, fault: Fault) {
-        let line = 1 + self
-            .text
-            .as_bytes()
-            .iter()
-            .take(at)
-            .filter(|b| **b == b'\n')
-            .count();
-        let origin = Origin::File {
-            path: self.path.to_owned(),
-            line: Some(line),
-        };
+        let line = 1 + self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count();
+        let origin = Origin::File { path: self.path.to_owned(), line: Some(line) };
         self.problems.push(Problem { origin, fault });
     }
 }
 
 /// A section as it is written in the file.
 fn header(section: &str) -> String {
-    if section == CHANNEL {
-        "[[channel]]".to_owned()
-    } else {
-        format!("[{section}]")
-    }
+    if section == CHANNEL { "[[channel]]".to_owned() } else { format!("[{section}]") }
 }
 
 fn unknown_key<T>(keys: &[Key<T>], section: &str, written: &str) -> Fault {
-    let own = keys
-        .iter()
-        .filter(|key| key.section == section)
-        .map(|key| key.name);
+    let own = keys.iter().filter(|key| key.section == section).map(|key| key.name);
     let elsewhere = || {
-        let other = KEYS
-            .iter()
-            .find(|key| key.name == written && key.section != section)?;
+        let other = KEYS.iter().find(|key| key.name == written && key.section != section)?;
         Some(format!("{written:?} in {}", header(other.section)))
     };
-    let hint = nearest(written, own)
-        .map(|name| format!("{name:?}"))
-        .or_else(elsewhere);
-    Fault::Unknown {
-        what: format!("key {written:?} in {}", header(section)),
-        hint,
-    }
+    let hint = nearest(written, own).map(|name| format!("{name:?}")).or_else(elsewhere);
+    Fault::Unknown { what: format!("key {written:?} in {}", header(section)), hint }
 }

@@ -158,10 +158,7 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Auto,
-            level: Level::Info,
-        }
+        Self { format: LogFormat::Auto, level: Level::Info }
     }
 }
 
@@ -184,16 +181,9 @@ pub(super) fn default_node_name(http_port: u16) -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| fs::read_to_string("/etc/hostname"))
         .ok()
-        .or_else(|| {
-            env::var("HOSTNAME")
-                .or_else(|_| env::var("COMPUTERNAME"))
-                .ok()
-        })
+        .or_else(|| env::var("HOSTNAME").or_else(|_| env::var("COMPUTERNAME")).ok())
         .unwrap_or_default();
-    let visible = host
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(NODE_NAME_LEN_MAX - port.len());
+    let visible = host.chars().filter(char::is_ascii_graphic).take(NODE_NAME_LEN_MAX - port.len());
     let mut name: String = visible.collect();
     if name.is_empty() {
         name.push_str("node");

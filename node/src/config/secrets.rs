@@ -111,35 +111,17 @@ pub(super) fn cluster_secrets(
         },
     };
     let secrets: Vec<_> = text.expose().split([',', '\n']).map(str::trim).collect();
-    let secrets: Vec<_> = secrets
-        .into_iter()
-        .filter(|secret| !secret.is_empty())
-        .collect();
-    let visible = secrets
-        .iter()
-        .all(|secret| secret.bytes().all(|b| b.is_ascii_graphic()));
+    let secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
+    let visible = secrets.iter().all(|secret| secret.bytes().all(|b| b.is_ascii_graphic()));
     if !visible || !(1..=CLUSTER_SECRETS_MAX).contains(&secrets.len()) {
-        return Err(SecretError::Malformed {
-            source_name,
-            wanted: WANTED,
-        });
+        return Err(SecretError::Malformed { source_name, wanted: WANTED });
     }
-    match secrets
-        .iter()
-        .find(|secret| secret.len() < CLUSTER_SECRET_LEN_MIN)
-    {
+    match secrets.iter().find(|secret| secret.len() < CLUSTER_SECRET_LEN_MIN) {
         Some(short) => {
             let (len, min) = (short.len(), CLUSTER_SECRET_LEN_MIN);
-            Err(SecretError::Short {
-                source_name,
-                len,
-                min,
-            })
+            Err(SecretError::Short { source_name, len, min })
         }
-        None => Ok(secrets
-            .into_iter()
-            .map(|secret| secret.as_bytes().to_vec())
-            .collect()),
+        None => Ok(secrets.into_iter().map(|secret| secret.as_bytes().to_vec()).collect()),
     }
 }
 
@@ -156,27 +138,18 @@ pub(super) fn read_api_token(path: &Path) -> Result<Secret, SecretError> {
     let source_name = format!("auth.api_token_file {}", path.display());
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let wanted = "one line of visible ASCII, as openssl rand -hex 32 makes it";
-        return Err(SecretError::Malformed {
-            source_name,
-            wanted,
-        });
+        return Err(SecretError::Malformed { source_name, wanted });
     }
     match token.len() {
-        len @ ..API_TOKEN_LEN_MIN => Err(SecretError::Short {
-            source_name,
-            len,
-            min: API_TOKEN_LEN_MIN,
-        }),
+        len @ ..API_TOKEN_LEN_MIN => {
+            Err(SecretError::Short { source_name, len, min: API_TOKEN_LEN_MIN })
+        }
         _ => Ok(Secret::new(token)),
     }
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Secret, SecretError> {
-    let unreadable = |why: String| SecretError::Unreadable {
-        key,
-        path: path.to_owned(),
-        why,
-    };
+    let unreadable = |why: String| SecretError::Unreadable { key, path: path.to_owned(), why };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let read = file.take(FILE_LEN_MAX).read_to_end(&mut bytes);
@@ -194,8 +167,7 @@ pub(super) fn others_may_read(path: &Path) -> bool {
     {
         use std::os::unix::fs::PermissionsExt as _;
         const GROUP_AND_OTHER: u32 = 0o077;
-        path.metadata()
-            .is_ok_and(|meta| meta.permissions().mode() & GROUP_AND_OTHER != 0)
+        path.metadata().is_ok_and(|meta| meta.permissions().mode() & GROUP_AND_OTHER != 0)
     }
     #[cfg(not(unix))]
     {

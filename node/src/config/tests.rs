@@ -44,9 +44,7 @@ impl Drop for Folder {
 fn load(text: &str, variables: &[(&str, &str)], flags: &[Override]) -> Result<Config, ConfigError> {
     let folder = Folder::new();
     let path = folder.write("wingbeat.toml", text);
-    let environment = variables
-        .iter()
-        .map(|(k, v)| (OsString::from(k), OsString::from(v)));
+    let environment = variables.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
     Config::load(Some(&path), environment, flags)
 }
 
@@ -57,12 +55,10 @@ fn complaint(text: &str) -> String {
 
 fn lines(error: &ConfigError) -> String {
     let stripped = error.to_string();
-    let shown = stripped
-        .lines()
-        .map(|line| match line.find("wingbeat.toml:") {
-            Some(at) => &line[at..],
-            None => line,
-        });
+    let shown = stripped.lines().map(|line| match line.find("wingbeat.toml:") {
+        Some(at) => &line[at..],
+        None => line,
+    });
     shown.collect::<Vec<_>>().join("\n")
 }
 

@@ -103,10 +103,7 @@ impl Field for Rate {
             return Ok(());
         }
         let mut number = 0_usize;
-        let read = number
-            .set(written)
-            .ok()
-            .and_then(|()| u32::try_from(number).ok());
+        let read = number.set(written).ok().and_then(|()| u32::try_from(number).ok());
         let rate = read.and_then(NonZeroU32::new);
         *self = Self::new(
             rate.ok_or_else(|| written.refuse("no rate, write a number from 1 up or \"off\""))?,
@@ -115,8 +112,7 @@ impl Field for Rate {
     }
 
     fn show(&self) -> String {
-        self.0
-            .map_or_else(|| "\"off\"".to_owned(), |rate| rate.to_string())
+        self.0.map_or_else(|| "\"off\"".to_owned(), |rate| rate.to_string())
     }
 }
 
@@ -197,19 +193,12 @@ pub struct Pattern {
 impl Pattern {
     /// The pattern of every topic, `*`.
     pub const fn any() -> Self {
-        Self {
-            stem: String::new(),
-            open: true,
-        }
+        Self { stem: String::new(), open: true }
     }
 
     /// Whether the rule governs `topic`.
     pub fn matches(&self, topic: &str) -> bool {
-        if self.open {
-            topic.starts_with(&self.stem)
-        } else {
-            topic == self.stem
-        }
+        if self.open { topic.starts_with(&self.stem) } else { topic == self.stem }
     }
 
     /// Whether every topic of `other` is one of this pattern's.
@@ -229,14 +218,9 @@ impl TextValue for Pattern {
         "no pattern, write a topic of 1 to 512 bytes, with one * at most, at its end";
 
     fn read(text: &str) -> Option<Self> {
-        let (stem, open) = text
-            .strip_suffix('*')
-            .map_or((text, false), |stem| (stem, true));
+        let (stem, open) = text.strip_suffix('*').map_or((text, false), |stem| (stem, true));
         let valid = (open && stem.is_empty()) || stem.parse::<Topic>().is_ok();
-        (valid && !stem.contains('*')).then(|| Self {
-            stem: stem.to_owned(),
-            open,
-        })
+        (valid && !stem.contains('*')).then(|| Self { stem: stem.to_owned(), open })
     }
 
     fn write(&self) -> String {
@@ -323,18 +307,12 @@ impl WebOrigin {
             Some((host, port)) => (host, port.parse().ok()?),
             None => (authority, default_port),
         };
-        let v6 = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
+        let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let valid = match v6 {
             Some(ip) => ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()),
             None => is_dns_name(host),
         };
-        valid.then(|| Self {
-            scheme,
-            host: host.to_ascii_lowercase(),
-            port,
-        })
+        valid.then(|| Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>, before_host: &str) -> fmt::Result {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use presence::{Topic, TrackError};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use crate::{
     channel::{PresenceRequest, Refusal, Relay},
@@ -61,7 +61,11 @@ struct Channel {
 
 enum Stage {
     /// Peers are being told; what is heard meanwhile waits behind the reply.
-    Joining { payload: Bytes, held: Vec<Bytes>, held_bytes: usize },
+    Joining {
+        payload: Bytes,
+        held: Vec<Bytes>,
+        held_bytes: usize,
+    },
     Joined,
 }
 
@@ -171,11 +175,17 @@ impl Connection {
             match action {
                 Action::Send(frame) => self.answer(frame, during),
                 Action::Join { id, route, topic, payload } => self.join(id, route, &topic, payload),
-                Action::Leave { id, .. } => drop(self.channels.remove(&id.to_bits())),
-                Action::Push { id, event, payload, reference, .. } => {
+                Action::Leave { id, topic } => {
+                    trace!(node = %self.shared.name, key = %self.client.key, %topic, "left");
+                    self.channels.remove(&id.to_bits());
+                }
+                Action::Push { id, route, topic, event, payload, reference, join_ref } => {
                     // A push that waited for its join: its reply goes behind its own broadcast.
                     during = During::Request;
-                    self.push(id, &event, &payload, &reference);
+                    if let Err(refusal) = self.push(id, route, &event, &payload, &reference) {
+                        debug!(node = %self.shared.name, key = %self.client.key, %topic, %event, ?join_ref, ?refusal, "push refused");
+                        self.socket.reply(id, &reference, Status::Error, refusal.response());
+                    }
                 }
             }
         }
@@ -193,7 +203,9 @@ impl Connection {
     }
 
     fn join(&mut self, id: ChannelId, route: usize, topic: &Topic, payload: Bytes) {
-        let Some(relay) = self.shared.router.get(route) else { return };
+        let Some(relay) = self.shared.router.get(route) else {
+            return;
+        };
         if let Err(refusal) = relay.join(topic) {
             self.shared.stats.joins_refused.fetch_add(1, Ordering::Relaxed);
             return self.socket.join_error(id, refusal.response());
@@ -228,22 +240,30 @@ impl Connection {
         self.shared.peers.barrier(mark, &self.mailbox, channel);
     }
 
-    fn push(&mut self, id: ChannelId, event: &str, payload: &Bytes, reference: &Ref) {
-        let Some(channel) = self.channels.get(&id.to_bits()) else { return };
-        let Some(relay) = self.shared.router.get(channel.route) else { return };
-        let acknowledges = relay.acknowledges();
-        let done = if event == "presence" && relay.presence() == PresenceMode::Manual {
-            self.presence_event(id, payload)
-        } else {
-            self.publish(channel, relay, event, payload)
+    fn push(
+        &mut self,
+        id: ChannelId,
+        route: usize,
+        event: &str,
+        payload: &Bytes,
+        reference: &Ref,
+    ) -> Result<(), Refusal> {
+        let Some(channel) = self.channels.get(&id.to_bits()) else {
+            return Ok(());
         };
-        match done {
-            Ok(()) if acknowledges => self.socket.reply(id, reference, Status::Ok, OK),
-            Ok(()) => {}
-            Err(refusal) => {
-                self.socket.reply(id, reference, Status::Error, refusal.response());
-            }
+        let Some(relay) = self.shared.router.get(route) else {
+            return Ok(());
+        };
+        let acknowledges = relay.acknowledges();
+        if event == "presence" && relay.presence() == PresenceMode::Manual {
+            self.presence_event(id, payload)?;
+        } else {
+            self.publish(channel, relay, event, payload)?;
         }
+        if acknowledges {
+            self.socket.reply(id, reference, Status::Ok, OK);
+        }
+        Ok(())
     }
 
     fn publish(
@@ -262,7 +282,9 @@ impl Connection {
 
     fn presence_event(&mut self, id: ChannelId, payload: &[u8]) -> Result<(), Refusal> {
         let request = Relay::presence_request(payload, unix_seconds())?;
-        let Some(channel) = self.channels.get_mut(&id.to_bits()) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(&id.to_bits()) else {
+            return Ok(());
+        };
         let tracked = match (request, &channel.tracked) {
             (PresenceRequest::Untrack, _) => {
                 channel.tracked = None;
@@ -303,7 +325,9 @@ impl Connection {
 
     fn deliver_frame(&mut self, channel: u64, frame: Bytes) {
         // A frame of a topic that was left meanwhile is nobody's.
-        let Some(known) = self.channels.get_mut(&channel) else { return };
+        let Some(known) = self.channels.get_mut(&channel) else {
+            return;
+        };
         match &mut known.stage {
             Stage::Joined => self.outgoing.push_back(frame),
             Stage::Joining { held, held_bytes, .. } => {
@@ -319,7 +343,9 @@ impl Connection {
 
     /// The peers know of the channel's topic: the client is listed, answered and told who is there.
     fn joined(&mut self, bits: u64, confirmed: bool) {
-        let Some(channel) = self.channels.get_mut(&bits) else { return };
+        let Some(channel) = self.channels.get_mut(&bits) else {
+            return;
+        };
         if !confirmed {
             let topic = channel.subscription.topic();
             debug!(node = %self.shared.name, %topic, "joined before all peers confirmed");
@@ -367,7 +393,9 @@ impl Connection {
     /// Diffs did not fit into the mailbox: a fresh state takes their place.
     fn resync(&mut self, bits: u64) {
         self.mailbox.resynced(bits);
-        let Some(channel) = self.channels.get_mut(&bits) else { return };
+        let Some(channel) = self.channels.get_mut(&bits) else {
+            return;
+        };
         if channel.observation.is_none() {
             return;
         }
@@ -412,10 +440,10 @@ fn list(
 
 fn refusal_of(error: TrackError) -> Refusal {
     match error {
-        TrackError::Full { .. } => Refusal::TooMany,
-        TrackError::KeyTooLong { .. }
-        | TrackError::MetaTooLong { .. }
-        | TrackError::Unknown => Refusal::PayloadTooLarge,
+        TrackError::Full => Refusal::TooMany,
+        TrackError::KeyTooLong { .. } | TrackError::MetaTooLong { .. } | TrackError::Unknown => {
+            Refusal::PayloadTooLarge
+        }
     }
 }
 

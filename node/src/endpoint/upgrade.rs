@@ -141,11 +141,9 @@ fn connect(shared: &Shared, request: &Request) -> Result<Client, ConnectError> {
     }
     let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
     Ok(match user {
-        Some(id) => Client {
-            key: id.to_owned(),
-            socket_id: Some(crate::channel::socket_id(id)),
-            version,
-        },
+        Some(id) => {
+            Client { key: id.to_owned(), socket_id: Some(crate::channel::socket_id(id)), version }
+        }
         None => Client { key: random_key(), socket_id: None, version },
     })
 }

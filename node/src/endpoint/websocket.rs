@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt as _, Sink as _, Stream as _, StreamExt as _};
+use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -65,13 +65,7 @@ pub(super) async fn run(upgraded: Upgraded, connection: Connection, shared: &Arc
     let socket =
         WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
     let idle = shared.config.http.idle_timeout;
-    let mut driver = Driver {
-        socket,
-        connection,
-        unwritten: 0,
-        idle,
-        heard_at: Instant::now(),
-    };
+    let mut driver = Driver { socket, connection, unwritten: 0, idle, heard_at: Instant::now() };
     let end = driver.run().await;
     driver.connection.ended();
     if let End::Close(close) = end {
@@ -182,8 +176,7 @@ impl Driver {
     }
 
     async fn close(&mut self, close: Close) {
-        let frame =
-            CloseFrame { code: CloseCode::from(close.code), reason: close.reason.into() };
+        let frame = CloseFrame { code: CloseCode::from(close.code), reason: close.reason.into() };
         if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
             // Until the client has closed too, so that it reads the code before the connection ends.
             while let Some(Ok(_)) = self.socket.next().await {}

@@ -46,13 +46,7 @@ pub struct Broadcast<'a> {
 impl<'a> Broadcast<'a> {
     /// A message whose payload is encoded JSON.
     pub fn new(topic: &'a Topic, event: &'a str, payload: &'a [u8], encode: Encode) -> Self {
-        Self {
-            topic,
-            event,
-            payload,
-            encode,
-            frames: [const { OnceCell::new() }; Format::COUNT],
-        }
+        Self { topic, event, payload, encode, frames: [const { OnceCell::new() }; Format::COUNT] }
     }
 
     /// Where it goes.
@@ -93,11 +87,7 @@ mod tests {
     use super::*;
 
     fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
-        format!(
-            "{format:?} {topic} {event} {}",
-            String::from_utf8_lossy(payload)
-        )
-        .into()
+        format!("{format:?} {topic} {event} {}", String::from_utf8_lossy(payload)).into()
     }
 
     #[test]
@@ -107,11 +97,7 @@ mod tests {
 
         let first = broadcast.frame(Format::V2).clone();
         assert_eq!(first, "V2 room:a new {}");
-        assert_eq!(
-            broadcast.frame(Format::V2).as_ptr(),
-            first.as_ptr(),
-            "the same bytes"
-        );
+        assert_eq!(broadcast.frame(Format::V2).as_ptr(), first.as_ptr(), "the same bytes");
         assert_eq!(broadcast.frame(Format::V1), "V1 room:a new {}");
         assert_eq!(broadcast.frame(Format::Sse), "Sse room:a new {}");
     }

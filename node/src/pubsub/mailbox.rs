@@ -159,27 +159,12 @@ impl Mailbox {
         let mut inner = self.lock();
         if inner.closed.is_some() {
             Pushed::Closed
-        } else if inner
-            .stale
-            .as_ref()
-            .is_some_and(|stale| stale.0.contains(&channel))
-        {
+        } else if inner.stale.as_ref().is_some_and(|stale| stale.0.contains(&channel)) {
             Pushed::Skipped
         } else if inner.has_room_for_data(&frame) {
-            queue(
-                inner,
-                Item::Presence {
-                    channel,
-                    version,
-                    frame,
-                },
-            )
+            queue(inner, Item::Presence { channel, version, frame })
         } else {
-            inner
-                .stale
-                .get_or_insert_with(|| Box::new(Stale(Vec::new())))
-                .0
-                .push(channel);
+            inner.stale.get_or_insert_with(|| Box::new(Stale(Vec::new()))).0.push(channel);
             // Bounded without a look at the limit: one for each channel.
             queue(inner, Item::Control(Control::Resync { channel }));
             Pushed::Skipped

@@ -86,37 +86,18 @@ impl Registry {
     /// Adds a subscriber. A broadcast that begins after this returned reaches it.
     pub fn subscribe(self: &Arc<Self>, topic: &Topic, subscriber: Subscriber) -> Subscription {
         let id = SubscriberId(self.next_id.fetch_add(1, Relaxed));
-        let Subscriber {
-            mailbox,
-            channel,
-            format,
-            presence_after,
-        } = subscriber;
+        let Subscriber { mailbox, channel, format, presence_after } = subscriber;
         let presence_after = presence_after.unwrap_or(NO_PRESENCE);
-        let entry = Entry {
-            mailbox,
-            channel,
-            id,
-            presence_after,
-            format,
-        };
+        let entry = Entry { mailbox, channel, id, presence_after, format };
         let (topic, slot) = self.write(topic).insert(topic, entry);
-        Subscription {
-            registry: Arc::clone(self),
-            topic,
-            slot,
-            id,
-        }
+        Subscription { registry: Arc::clone(self), topic, slot, id }
     }
 
     /// Hands a message to every subscriber of its topic but `except`.
     pub fn broadcast(&self, broadcast: &Broadcast<'_>, except: Option<SubscriberId>) -> Delivered {
         self.deliver(broadcast, |entry| {
-            (except != Some(entry.id)).then(|| {
-                entry
-                    .mailbox
-                    .push(entry.channel, broadcast.frame(entry.format).clone())
-            })
+            (except != Some(entry.id))
+                .then(|| entry.mailbox.push(entry.channel, broadcast.frame(entry.format).clone()))
         })
     }
 
@@ -143,10 +124,8 @@ impl Registry {
         let mut first = BTreeMap::new();
         for shard in &self.shards {
             let shard = read(shard);
-            let matching = shard
-                .topics
-                .iter()
-                .filter(|(topic, _)| topic.as_str().starts_with(prefix));
+            let matching =
+                shard.topics.iter().filter(|(topic, _)| topic.as_str().starts_with(prefix));
             matching.for_each(|(topic, subscribers)| {
                 first.insert(topic.clone(), subscribers.len());
                 if first.len() > limit {
@@ -175,11 +154,7 @@ impl Registry {
 
     pub(super) fn set_presence_after(&self, topic: &Topic, slot: usize, version: u64) {
         let mut shard = self.write(topic);
-        if let Some(entry) = shard
-            .topics
-            .get_mut(topic)
-            .and_then(|topic| topic.get_mut(slot))
-        {
+        if let Some(entry) = shard.topics.get_mut(topic).and_then(|topic| topic.get_mut(slot)) {
             entry.presence_after = version;
         }
     }
@@ -222,9 +197,7 @@ impl Registry {
     }
 
     fn write(&self, topic: &Topic) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(topic)
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shard(topic).write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

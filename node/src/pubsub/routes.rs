@@ -37,9 +37,7 @@ impl Routes {
     pub fn new(feed_shards: u16) -> Self {
         Self {
             interested: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            flooded: (0..feed_shards.max(1))
-                .map(|_| AtomicPeers::default())
-                .collect(),
+            flooded: (0..feed_shards.max(1)).map(|_| AtomicPeers::default()).collect(),
             linked: AtomicPeers::default(),
         }
     }
@@ -98,11 +96,7 @@ impl Routes {
     /// `feed_shard` are its topic's. No lock is held while `f` runs.
     pub fn peers(&self, hash: u64, feed_shard: u16, mut f: impl FnMut(NodeIx)) {
         for chunk in 0..self.linked.chunks_used() {
-            for (word, bits) in self
-                .wanting(hash, feed_shard, chunk)
-                .into_iter()
-                .enumerate()
-            {
+            for (word, bits) in self.wanting(hash, feed_shard, chunk).into_iter().enumerate() {
                 each_peer(chunk * CHUNK_WORDS + word, bits, &mut f);
             }
         }
@@ -129,15 +123,9 @@ impl Routes {
         // The flood is read under the interests' lock: a peer that is not interested right now was
         // flooded before its interest went, and stays so at least until its interest is back,
         // which needs this lock. So no peer slips through between the two looks.
-        let interests = self
-            .shard(hash)
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let interests = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
         let interested = interests.get(&hash);
-        let flooded = self
-            .flooded
-            .get(usize::from(feed_shard))
-            .and_then(|f| f.chunk(chunk));
+        let flooded = self.flooded.get(usize::from(feed_shard)).and_then(|f| f.chunk(chunk));
         for (index, word) in wanting.iter_mut().enumerate() {
             let interested = interested.map_or(0, |set| set.word(chunk * CHUNK_WORDS + index));
             let flooded = flooded.map_or(0, |words| words[index].load(Acquire));
@@ -154,9 +142,7 @@ impl Routes {
     }
 
     fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Interests> {
-        self.shard(hash)
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

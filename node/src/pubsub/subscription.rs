@@ -48,8 +48,7 @@ impl Subscription {
     /// A diff that is already in the mailbox stays there: its owner compares
     /// [`Item::Presence`](super::Item::Presence)'s version with that of the state it wrote.
     pub fn set_presence_after(&self, version: u64) {
-        self.registry
-            .set_presence_after(&self.topic, self.slot, version);
+        self.registry.set_presence_after(&self.topic, self.slot, version);
     }
 }
 

@@ -22,11 +22,7 @@ fn topic(name: &str) -> Topic {
 }
 
 fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
-    format!(
-        "{format:?} {topic} {event} {}",
-        String::from_utf8_lossy(payload)
-    )
-    .into()
+    format!("{format:?} {topic} {event} {}", String::from_utf8_lossy(payload)).into()
 }
 
 fn message<'a>(topic: &'a Topic, payload: &'a str) -> Broadcast<'a> {
@@ -34,22 +30,13 @@ fn message<'a>(topic: &'a Topic, payload: &'a str) -> Broadcast<'a> {
 }
 
 fn subscriber(mailbox: &Arc<Mailbox>, format: Format) -> Subscriber {
-    Subscriber {
-        mailbox: Arc::clone(mailbox),
-        channel: 1,
-        format,
-        presence_after: None,
-    }
+    Subscriber { mailbox: Arc::clone(mailbox), channel: 1, format, presence_after: None }
 }
 
 /// The texts of the frames in a mailbox.
 fn texts(mailbox: &Mailbox) -> Vec<String> {
     let mut items = VecDeque::new();
-    let _ = mailbox.poll_drain(
-        &mut Context::from_waker(Waker::noop()),
-        &mut items,
-        usize::MAX,
-    );
+    let _ = mailbox.poll_drain(&mut Context::from_waker(Waker::noop()), &mut items, usize::MAX);
     let text = |item| match item {
         Item::Frame { frame, .. } | Item::Presence { frame, .. } | Item::Reply { frame } => {
             String::from_utf8_lossy(&frame).into_owned()
@@ -68,19 +55,13 @@ fn a_broadcast_reaches_the_subscribers_of_its_topic_in_their_formats_and_in_orde
     let _b = registry.subscribe(&here, subscriber(&b, Format::Sse));
     let _other = registry.subscribe(&there, subscriber(&other, Format::V2));
 
-    let reached = Delivered {
-        subscribers: 2,
-        ..Delivered::default()
-    };
+    let reached = Delivered { subscribers: 2, ..Delivered::default() };
     assert_eq!(registry.broadcast(&message(&here, "1"), None), reached);
     assert_eq!(registry.broadcast(&message(&here, "2"), None), reached);
     assert_eq!(texts(&a), ["V2 room:a e 1", "V2 room:a e 2"]);
     assert_eq!(texts(&b), ["Sse room:a e 1", "Sse room:a e 2"]);
     assert_eq!(texts(&other), [""; 0]);
-    assert_eq!(
-        (registry.stats().broadcasts(), registry.stats().deliveries()),
-        (2, 4)
-    );
+    assert_eq!((registry.stats().broadcasts(), registry.stats().deliveries()), (2, 4));
 }
 
 #[test]
@@ -96,9 +77,8 @@ fn nothing_is_encoded_for_nobody() {
     assert_eq!(ENCODED.load(SeqCst), 0);
 
     let mailboxes = [(); 100].map(|()| Mailbox::new(LIMIT));
-    let _subscriptions = mailboxes
-        .each_ref()
-        .map(|m| registry.subscribe(&here, subscriber(m, Format::V2)));
+    let _subscriptions =
+        mailboxes.each_ref().map(|m| registry.subscribe(&here, subscriber(m, Format::V2)));
     assert_eq!(send().subscribers, 100);
     assert_eq!(ENCODED.load(SeqCst), 1);
 }
@@ -110,11 +90,7 @@ fn the_excluded_channel_alone_is_left_out() {
     let sender = registry.subscribe(&here, subscriber(&mailbox, Format::V2));
     let _same_socket = registry.subscribe(&here, subscriber(&mailbox, Format::V1));
     registry.broadcast(&message(&here, "1"), Some(sender.id()));
-    assert_eq!(
-        texts(&mailbox),
-        ["V1 room:a e 1"],
-        "its other channel does get it"
-    );
+    assert_eq!(texts(&mailbox), ["V1 room:a e 1"], "its other channel does get it");
 }
 
 #[test]
@@ -122,16 +98,10 @@ fn the_name_of_an_ended_subscription_never_means_another_one() {
     let (registry, here) = (Registry::new(), topic("room:a"));
     let [keeper, former, later] = [(); 3].map(|()| Mailbox::new(LIMIT));
     let _keeper = registry.subscribe(&here, subscriber(&keeper, Format::V2));
-    let ended = registry
-        .subscribe(&here, subscriber(&former, Format::V2))
-        .id();
+    let ended = registry.subscribe(&here, subscriber(&former, Format::V2)).id();
     let _later = registry.subscribe(&here, subscriber(&later, Format::V2));
     registry.broadcast(&message(&here, "1"), Some(ended));
-    assert_eq!(
-        texts(&later),
-        ["V2 room:a e 1"],
-        "though it has the same slot"
-    );
+    assert_eq!(texts(&later), ["V2 room:a e 1"], "though it has the same slot");
     assert_eq!(texts(&former), [""; 0]);
 }
 
@@ -148,13 +118,7 @@ fn a_topic_lives_as_long_as_its_last_subscription() {
         "subscribers share the topic's name"
     );
     drop(first);
-    assert_eq!(
-        registry.size(),
-        Size {
-            topics: 1,
-            subscriptions: 1
-        }
-    );
+    assert_eq!(registry.size(), Size { topics: 1, subscriptions: 1 });
     drop(second);
     assert_eq!(registry.subscribers(&here), 0);
     assert_eq!(registry.size(), Size::default());
@@ -169,10 +133,7 @@ fn a_slow_subscriber_is_closed_and_counted_once_and_others_lose_nothing() {
     let _fast = registry.subscribe(&here, subscriber(&fast, Format::V2));
     let sum = (0..10).fold((0, 0), |(subscribers, overflowed), n| {
         let delivered = registry.broadcast(&message(&here, &n.to_string()), None);
-        (
-            subscribers + delivered.subscribers,
-            overflowed + delivered.overflowed,
-        )
+        (subscribers + delivered.subscribers, overflowed + delivered.overflowed)
     });
     assert_eq!(sum, (13, 1), "three fit into 300 bytes");
     assert_eq!(texts(&slow), ["Close(Slow)"]);
@@ -185,10 +146,7 @@ fn a_presence_diff_goes_to_those_whose_state_is_older() {
     let (registry, here) = (Registry::new(), topic("room:a"));
     let [none, old, new] = [(); 3].map(|()| Mailbox::new(LIMIT));
     let with = |mailbox, presence_after| {
-        let subscriber = Subscriber {
-            presence_after,
-            ..subscriber(mailbox, Format::V2)
-        };
+        let subscriber = Subscriber { presence_after, ..subscriber(mailbox, Format::V2) };
         registry.subscribe(&here, subscriber)
     };
     let _none = with(&none, None);
@@ -211,10 +169,7 @@ fn a_diff_without_room_is_skipped_and_the_socket_stays() {
     let (registry, here) = (Registry::new(), topic("room:a"));
     let mailbox = Mailbox::new(100);
     let presence_after = Some(0);
-    let subscriber = Subscriber {
-        presence_after,
-        ..subscriber(&mailbox, Format::V2)
-    };
+    let subscriber = Subscriber { presence_after, ..subscriber(&mailbox, Format::V2) };
     let _subscription = registry.subscribe(&here, subscriber);
     let counts = [1, 2, 3].map(|version| {
         let delivered = registry.presence(&message(&here, "d"), version);
@@ -233,10 +188,7 @@ fn topics_are_listed_by_name_and_prefix_up_to_a_limit() {
     let _subscriptions =
         names.map(|name| registry.subscribe(&topic(name), subscriber(&mailbox, Format::V2)));
     let (a, b, c) = (topic("room:a"), topic("room:b"), topic("room:c"));
-    assert_eq!(
-        registry.topics("room:", 2),
-        [(a.clone(), 2), (b.clone(), 1)]
-    );
+    assert_eq!(registry.topics("room:", 2), [(a.clone(), 2), (b.clone(), 1)]);
     assert_eq!(registry.topics("room:", 9), [(a, 2), (b, 1), (c, 1)]);
     assert_eq!(registry.topics("", 9).len(), 4);
     assert_eq!(registry.topics("", 0), []);
@@ -269,14 +221,9 @@ fn subscribers_come_and_go_while_others_broadcast() {
         let subscribers: Vec<_> = (0..4)
             .map(|seed| scope.spawn(move || come_and_go(registry, &topics[seed % TOPICS], ROUNDS)))
             .collect();
-        let heard: usize = subscribers
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .sum();
+        let heard: usize = subscribers.into_iter().map(|thread| thread.join().unwrap()).sum();
         done.store(true, SeqCst);
-        publishers
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        publishers.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(heard >= 4 * ROUNDS, "each round hears something");
     });
     assert_eq!(registry.size(), Size::default());
@@ -292,17 +239,11 @@ fn come_and_go(registry: &Arc<Registry>, topic: &Topic, rounds: usize) -> usize 
             thread::yield_now();
         }
         drop(subscription);
-        let numbers = texts(&mailbox).into_iter().map(|text| {
-            text.rsplit(' ')
-                .next()
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap()
-        });
+        let numbers = texts(&mailbox)
+            .into_iter()
+            .map(|text| text.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap());
         let numbers: Vec<u64> = numbers.collect();
-        assert!(
-            numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
-            "{numbers:?}"
-        );
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
         heard += numbers.len();
     }
     heard

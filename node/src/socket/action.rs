@@ -78,25 +78,13 @@ pub(crate) struct Close {
 
 impl Close {
     /// A text frame is no text.
-    pub(crate) const NOT_UTF8: Self = Self {
-        code: 1007,
-        reason: "text frame is not UTF-8",
-    };
+    pub(crate) const NOT_UTF8: Self = Self { code: 1007, reason: "text frame is not UTF-8" };
     /// A frame is no JSON, or of another shape than the connect's version has.
-    pub(crate) const UNDECODABLE: Self = Self {
-        code: 1011,
-        reason: "frame cannot be decoded",
-    };
+    pub(crate) const UNDECODABLE: Self = Self { code: 1011, reason: "frame cannot be decoded" };
     /// A `ref` or `join_ref` is over 1,024 bytes.
-    pub(crate) const REF_TOO_LONG: Self = Self {
-        code: 1011,
-        reason: "ref is too long",
-    };
+    pub(crate) const REF_TOO_LONG: Self = Self { code: 1011, reason: "ref is too long" };
     /// A binary frame.
-    pub(crate) const BINARY: Self = Self {
-        code: 1011,
-        reason: "binary frames are not supported",
-    };
+    pub(crate) const BINARY: Self = Self { code: 1011, reason: "binary frames are not supported" };
 }
 
 /// Actions that the driver has not taken yet, and the frames to say what the session decided.
@@ -111,10 +99,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// An empty queue; frames are of this version.
     pub(super) fn new(version: Version) -> Self {
-        Self {
-            version,
-            actions: VecDeque::new(),
-        }
+        Self { version, actions: VecDeque::new() }
     }
 
     /// Adds an action.

@@ -23,21 +23,15 @@ impl ChannelId {
     }
 
     /// The id of which [`Self::to_bits`] made `bits`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves are taken apart"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken apart")]
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self {
-            index: bits as u32,
-            generation: (bits >> 32) as u32,
-        }
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
     }
 }
 
 /// How far a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ChannelState {
+pub(super) enum ChannelState {
     /// Its join is not answered yet.
     Joining,
     /// Its join was answered with ok.
@@ -106,10 +100,7 @@ impl Channels {
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
-        let id = ChannelId {
-            index,
-            generation: slot.generation,
-        };
+        let id = ChannelId { index, generation: slot.generation };
         self.by_topic.insert(channel.topic.clone(), id);
         slot.channel = Some(channel);
         id
@@ -128,17 +119,13 @@ impl Channels {
     /// Changes a channel.
     pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
         let slot = self.slots.get_mut(id.index as usize)?;
-        slot.channel
-            .as_mut()
-            .filter(|_| slot.generation == id.generation)
+        slot.channel.as_mut().filter(|_| slot.generation == id.generation)
     }
 
     /// The channel of an id.
     pub(super) fn get(&self, id: ChannelId) -> Option<&Channel> {
         let slot = self.slots.get(id.index as usize)?;
-        slot.channel
-            .as_ref()
-            .filter(|_| slot.generation == id.generation)
+        slot.channel.as_ref().filter(|_| slot.generation == id.generation)
     }
 
     /// The channel that joined a topic.
@@ -152,15 +139,13 @@ impl Channels {
     }
 
     /// All ids, in the order of their slots.
+    #[cfg(test)]
     pub(super) fn ids(&self) -> impl Iterator<Item = ChannelId> {
         self.slots
             .iter()
             .zip(0..)
             .filter(|(slot, _)| slot.channel.is_some())
-            .map(|(slot, index)| ChannelId {
-                index,
-                generation: slot.generation,
-            })
+            .map(|(slot, index)| ChannelId { index, generation: slot.generation })
     }
 }
 
@@ -175,13 +160,7 @@ mod tests {
         for _ in 0..100 {
             let topic: Topic = "room:x".parse().expect("a topic");
             let (expected, carried) = (Ref::null(), Ref::null());
-            let id = channels.insert(Channel {
-                topic,
-                route: 0,
-                expected,
-                carried,
-                joining: None,
-            });
+            let id = channels.insert(Channel { topic, route: 0, expected, carried, joining: None });
             assert_ne!(former.replace(id), Some(id));
             assert!(channels.remove(id).is_some());
             assert!(channels.remove(id).is_none() && channels.find("room:x").is_none());

@@ -15,12 +15,7 @@ pub(super) const REF_LEN_MAX: usize = 1024;
 const PROTOCOL_PREFIX: &str = "phx_";
 
 /// Events that a relay's clients may not publish, besides those of the protocol.
-const FORGEABLE: [&str; 4] = [
-    "presence_state",
-    "presence_diff",
-    "presence_count",
-    "disconnect",
-];
+const FORGEABLE: [&str; 4] = ["presence_state", "presence_diff", "presence_count", "disconnect"];
 
 /// A wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,25 +148,12 @@ impl Ref {
 
     /// A ref within `frame`, which it keeps alive.
     pub(super) fn within(frame: &Bytes, raw: &str) -> Self {
-        if raw == "null" {
-            Self::null()
-        } else {
-            Self(frame.slice_ref(raw.as_bytes()))
-        }
+        if raw == "null" { Self::null() } else { Self(frame.slice_ref(raw.as_bytes())) }
     }
 
     /// A ref that outlives its frame.
     pub(super) fn copied(raw: &str) -> Self {
-        if raw == "null" {
-            Self::null()
-        } else {
-            Self(Bytes::copy_from_slice(raw.as_bytes()))
-        }
-    }
-
-    /// Whether the client gave none.
-    pub(crate) fn is_null(&self) -> bool {
-        self.as_bytes() == b"null"
+        if raw == "null" { Self::null() } else { Self(Bytes::copy_from_slice(raw.as_bytes())) }
     }
 
     /// The raw JSON.
@@ -272,10 +254,7 @@ pub(super) fn put_name(out: &mut Vec<u8>, name: Name<'_>) {
 
 /// Appends `text` as a JSON string.
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    if text
-        .bytes()
-        .any(|byte| byte < b' ' || byte == b'"' || byte == b'\\')
-    {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
         out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
     } else {
         out.push(b'"');

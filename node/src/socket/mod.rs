@@ -4,7 +4,7 @@
 //!
 //! - `handle_*` takes a frame of the client in, with the time;
 //! - verbs take a channel's answers in: [`Socket::join_ok`], [`Socket::reply`],
-//!   [`Socket::close_channel`] and their like;
+//!   [`Socket::push`] and their like;
 //! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
 //!
 //! Nothing here awaits, reads a clock or parses a payload. Files, from the bytes inwards: [`v1`]
@@ -26,6 +26,8 @@ mod tests;
 
 pub(crate) use action::{Action, Close};
 pub(crate) use channels::ChannelId;
-pub(crate) use message::{Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
+pub(crate) use message::{
+    Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
+};
 pub(crate) use params::Params;
 pub(crate) use session::{Limits, Socket};

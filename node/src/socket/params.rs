@@ -172,12 +172,11 @@ mod tests {
     }
 
     fn path<'a>(params: &'a Params, name: &str, keys: &[&str]) -> Option<&'a Param> {
-        keys.iter()
-            .try_fold(params.get(name)?, |param, key| match param {
-                Param::Map(map) => map.get(*key),
-                Param::List(items) => items.get(key.parse::<usize>().ok()?),
-                Param::Text(_) => None,
-            })
+        keys.iter().try_fold(params.get(name)?, |param, key| match param {
+            Param::Map(map) => map.get(*key),
+            Param::List(items) => items.get(key.parse::<usize>().ok()?),
+            Param::Text(_) => None,
+        })
     }
 
     fn text(param: Option<&Param>) -> Option<&str> {
@@ -244,15 +243,8 @@ mod tests {
 
     #[test]
     fn debug_output_hides_values() {
-        let shown = format!(
-            "{:?} {:?}",
-            parse("token=hush"),
-            parse("t[a]=hush").get("t")
-        );
-        assert!(
-            shown.contains("token") && !shown.contains("hush"),
-            "{shown}"
-        );
+        let shown = format!("{:?} {:?}", parse("token=hush"), parse("t[a]=hush").get("t"));
+        assert!(shown.contains("token") && !shown.contains("hush"), "{shown}");
     }
 
     proptest! {

@@ -16,21 +16,14 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket; a rate of 0 allows nothing.
     pub(super) fn new(per_second: u32, now: Time) -> Self {
-        Self {
-            per_second,
-            level: u64::from(per_second) * TOKEN,
-            refilled_at: now,
-        }
+        Self { per_second, level: u64::from(per_second) * TOKEN, refilled_at: now }
     }
 
     /// Takes a token if there is one.
     pub(super) fn take(&mut self, now: Time) -> bool {
         let rate = u64::from(self.per_second);
         let elapsed = now.as_micros().saturating_sub(self.refilled_at.as_micros());
-        self.level = self
-            .level
-            .saturating_add(elapsed.saturating_mul(rate))
-            .min(rate * TOKEN);
+        self.level = self.level.saturating_add(elapsed.saturating_mul(rate)).min(rate * TOKEN);
         self.refilled_at = self.refilled_at.max(now);
         match self.level.checked_sub(TOKEN) {
             Some(rest) => {

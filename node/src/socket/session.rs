@@ -42,12 +42,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            channels_max: 100,
-            pending_max: 64,
-            joins_per_second: None,
-            events_per_second: None,
-        }
+        Self { channels_max: 100, pending_max: 64, joins_per_second: None, events_per_second: None }
     }
 }
 
@@ -109,12 +104,7 @@ impl Socket {
         let envelope = self.version.decode(text)?;
         let topic = message::text(envelope.topic);
         let event = message::text(envelope.event);
-        let request = Request {
-            frame,
-            envelope,
-            topic,
-            event,
-        };
+        let request = Request { frame, envelope, topic, event };
         match (request.topic.as_deref(), request.event.as_deref()) {
             (Some("phoenix"), Some("heartbeat")) => {
                 self.out.heartbeat(request.envelope.reference.as_bytes());
@@ -151,8 +141,7 @@ impl Socket {
             return;
         };
         let topic = channel.topic.clone();
-        self.out
-            .answer_join(channel, &joining.reference, Status::Ok, response);
+        self.out.answer_join(channel, &joining.reference, Status::Ok, response);
         self.out.close(&topic, &joining.closes);
         for push in joining.pushes {
             self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
@@ -182,23 +171,14 @@ impl Socket {
         self.out.reply(channel, to.as_bytes(), status, response);
     }
 
-    /// Ends a channel that stopped by itself; while joining, as [`Self::crash_channel`] does.
-    pub(crate) fn close_channel(&mut self, id: ChannelId) {
-        self.stop(id, "phx_close", EMPTY);
-    }
-
     /// Ends a channel that crashed. While joining, its join is answered as crashed.
-    pub(crate) fn crash_channel(&mut self, id: ChannelId) {
-        self.stop(id, "phx_error", CHANNEL_CRASH);
-    }
-
-    /// Ends every channel without a frame: the connection is gone.
-    pub(crate) fn close_all(&mut self) {
-        let ids: Vec<_> = self.channels.ids().collect();
-        for id in ids {
-            self.end(id);
+    pub(super) fn crash_channel(&mut self, id: ChannelId) {
+        let Some(channel) = self.end(id) else { return };
+        if channel.joining.is_some() {
+            self.refuse_join(channel, JOIN_CRASHED);
+        } else {
+            self.out.end(&channel.topic, &channel.expected, "phx_error", CHANNEL_CRASH);
         }
-        self.queued_bytes = 0;
     }
 
     /// The frame of a message to this client alone, `[join_ref, null, topic, event, payload]`;
@@ -215,7 +195,7 @@ impl Socket {
     }
 
     /// How far a channel is; `None` when it is gone.
-    pub(crate) fn state(&self, id: ChannelId) -> Option<ChannelState> {
+    pub(super) fn state(&self, id: ChannelId) -> Option<ChannelState> {
         let channel = self.channels.get(id)?;
         Some(match channel.joining {
             Some(_) => ChannelState::Joining,
@@ -224,17 +204,14 @@ impl Socket {
     }
 
     /// The topic of a channel; `None` when it is gone.
-    pub(crate) fn topic(&self, id: ChannelId) -> Option<&Topic> {
+    #[cfg(test)]
+    pub(super) fn topic(&self, id: ChannelId) -> Option<&Topic> {
         self.channels.get(id).map(|channel| &channel.topic)
     }
 
-    /// The wire format that the client asked for.
-    pub(crate) fn version(&self) -> Version {
-        self.version
-    }
-
     /// All channels, joined or being joined.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelId> {
+    #[cfg(test)]
+    pub(super) fn channels(&self) -> impl Iterator<Item = ChannelId> {
         self.channels.ids()
     }
 
@@ -245,9 +222,7 @@ impl Socket {
             return self.unmatched(request);
         };
         let Ok(topic) = name.parse::<Topic>() else {
-            return self
-                .out
-                .answer(&request.envelope, Status::Error, INVALID_TOPIC);
+            return self.out.answer(&request.envelope, Status::Error, INVALID_TOPIC);
         };
         let Some(route) = route(&topic) else {
             return self.unmatched(request);
@@ -259,11 +234,7 @@ impl Socket {
         }
         let (expected, carried) = self.join_refs(&request.envelope);
         let reference = Ref::copied(request.envelope.reference);
-        let joining = Joining {
-            reference,
-            pushes: VecDeque::new(),
-            closes,
-        };
+        let joining = Joining { reference, pushes: VecDeque::new(), closes };
         let id = self.channels.insert(Channel {
             topic: topic.clone(),
             route,
@@ -275,12 +246,7 @@ impl Socket {
             object if object.starts_with('{') => request.frame.slice_ref(object.as_bytes()),
             _ => Bytes::from_static(EMPTY),
         };
-        self.out.push(Action::Join {
-            id,
-            route,
-            topic,
-            payload,
-        });
+        self.out.push(Action::Join { id, route, topic, payload });
     }
 
     /// Why one more channel cannot be, if so. It counts as a join.
@@ -357,11 +323,7 @@ impl Socket {
             frame_len: request.frame.len(),
         };
         match self.channels.get(id) {
-            Some(Channel {
-                joining: None,
-                topic,
-                ..
-            }) => {
+            Some(Channel { joining: None, topic, .. }) => {
                 let topic = topic.clone();
                 self.deliver(id, &topic, push);
             }
@@ -374,10 +336,7 @@ impl Socket {
         let queued_bytes = self.queued_bytes + push.frame_len;
         let fits = self.queued_bytes == 0 || queued_bytes <= QUEUED_BYTES_MAX;
         let pending_max = self.limits.pending_max;
-        let joining = self
-            .channels
-            .get_mut(id)
-            .and_then(|channel| channel.joining.as_mut());
+        let joining = self.channels.get_mut(id).and_then(|channel| channel.joining.as_mut());
         match joining.filter(|joining| fits && joining.pushes.len() < pending_max) {
             Some(joining) => {
                 joining.pushes.push_back(push);
@@ -389,16 +348,9 @@ impl Socket {
 
     /// Hands a push to its channel. The channel may have crashed by a push before it.
     fn deliver(&mut self, id: ChannelId, topic: &Topic, push: QueuedPush) {
-        let QueuedPush {
-            event,
-            payload,
-            reference,
-            ..
-        } = push;
+        let QueuedPush { event, payload, reference, .. } = push;
         let Some(channel) = self.channels.get(id) else {
-            return self
-                .out
-                .unmatched(Name::Text(topic.as_str()), reference.as_bytes());
+            return self.out.unmatched(Name::Text(topic.as_str()), reference.as_bytes());
         };
         let Some(event) = event else {
             return self.crash_channel(id);
@@ -408,15 +360,7 @@ impl Socket {
         }
         let (route, join_ref) = (channel.route, channel.carried.clone());
         let topic = topic.clone();
-        self.out.push(Action::Push {
-            id,
-            route,
-            topic,
-            event,
-            payload,
-            reference,
-            join_ref,
-        });
+        self.out.push(Action::Push { id, route, topic, event, payload, reference, join_ref });
     }
 
     /// The channel of a request's topic.
@@ -427,31 +371,14 @@ impl Socket {
     /// Whether a frame belongs to an earlier join of the topic. A null `join_ref` never does.
     fn is_stale(&self, id: ChannelId, envelope: &Envelope<'_>) -> bool {
         envelope.join_ref != "null"
-            && self
-                .channels
-                .get(id)
-                .is_some_and(|own| !own.expected.matches(envelope.join_ref))
+            && self.channels.get(id).is_some_and(|own| !own.expected.matches(envelope.join_ref))
     }
 
     /// Takes a channel out and tells the driver.
     fn end(&mut self, id: ChannelId) -> Option<Channel> {
         let channel = self.channels.remove(id)?;
-        self.out.push(Action::Leave {
-            id,
-            topic: channel.topic.clone(),
-        });
+        self.out.push(Action::Leave { id, topic: channel.topic.clone() });
         Some(channel)
-    }
-
-    /// Ends a channel on its own account.
-    fn stop(&mut self, id: ChannelId, event: &str, payload: &[u8]) {
-        let Some(channel) = self.end(id) else { return };
-        if channel.joining.is_some() {
-            self.refuse_join(channel, JOIN_CRASHED);
-        } else {
-            self.out
-                .end(&channel.topic, &channel.expected, event, payload);
-        }
     }
 
     /// Answers the join of a channel that was taken out.
@@ -459,8 +386,7 @@ impl Socket {
         let Some(joining) = channel.joining.take() else {
             return;
         };
-        self.out
-            .answer_join(&channel, &joining.reference, Status::Error, response);
+        self.out.answer_join(&channel, &joining.reference, Status::Error, response);
         self.out.close(&channel.topic, &joining.closes);
         self.release(&channel.topic, joining.pushes);
     }
@@ -478,14 +404,12 @@ impl Socket {
     fn release(&mut self, topic: &Topic, pushes: VecDeque<QueuedPush>) {
         for push in pushes {
             self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
-            self.out
-                .unmatched(Name::Text(topic.as_str()), push.reference.as_bytes());
+            self.out.unmatched(Name::Text(topic.as_str()), push.reference.as_bytes());
         }
     }
 
     fn unmatched(&mut self, request: &Request<'_>) {
         let reference = request.envelope.reference.as_bytes();
-        self.out
-            .unmatched(Name::Raw(request.envelope.topic), reference);
+        self.out.unmatched(Name::Raw(request.envelope.topic), reference);
     }
 }

@@ -24,11 +24,7 @@ struct Client {
 impl Client {
     fn new(version: Version, limits: Limits) -> Self {
         let now = Time::ZERO;
-        Self {
-            socket: Socket::new(version, limits, now),
-            now,
-            ids: Vec::new(),
-        }
+        Self { socket: Socket::new(version, limits, now), now, ids: Vec::new() }
     }
 
     fn v2() -> Self {
@@ -48,8 +44,7 @@ impl Client {
 
     /// Feeds one frame and tells what it caused.
     fn send(&mut self, frame: &str) -> Vec<String> {
-        self.try_send(frame.as_bytes())
-            .expect("a frame that can be decoded")
+        self.try_send(frame.as_bytes()).expect("a frame that can be decoded")
     }
 
     fn try_send(&mut self, frame: &[u8]) -> Result<Vec<String>, Close> {
@@ -60,9 +55,7 @@ impl Client {
 
     /// Joins a topic with `reference` as both refs; the channel agrees.
     fn join(&mut self, topic: &str, reference: &str) -> ChannelId {
-        self.send(&format!(
-            r#"["{reference}","{reference}","{topic}","phx_join",{{}}]"#
-        ));
+        self.send(&format!(r#"["{reference}","{reference}","{topic}","phx_join",{{}}]"#));
         let id = self.newest();
         self.join_ok(id);
         id
@@ -87,21 +80,12 @@ impl Client {
         while let Some(action) = self.socket.poll_action() {
             seen.push(match action {
                 Action::Send(frame) => string(&frame),
-                Action::Join {
-                    id, topic, payload, ..
-                } => {
+                Action::Join { id, topic, payload, .. } => {
                     self.ids.push(id);
                     format!("join {topic} {}", string(&payload))
                 }
                 Action::Leave { topic, .. } => format!("leave {topic}"),
-                Action::Push {
-                    topic,
-                    event,
-                    payload,
-                    reference,
-                    join_ref,
-                    ..
-                } => {
+                Action::Push { topic, event, payload, reference, join_ref, .. } => {
                     let payload = string(&payload);
                     format!("push {topic} {event} {payload} {reference:?} {join_ref:?}")
                 }

@@ -72,13 +72,7 @@ pub(super) fn encode_message(message: &Message<'_>) -> Bytes {
 
 /// `[null,null,topic,event,payload]`
 pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &[u8]) -> Bytes {
-    encode_message(&Message {
-        join_ref: b"null",
-        reference: b"null",
-        topic,
-        event,
-        payload,
-    })
+    encode_message(&Message { join_ref: b"null", reference: b"null", topic, event, payload })
 }
 
 fn put_refs(out: &mut Vec<u8>, join_ref: &[u8], reference: &[u8]) {
@@ -115,12 +109,6 @@ impl<'de> Visitor<'de> for ArrayVisitor {
         }
         while array.next_element::<IgnoredAny>()?.is_some() {}
         let [join_ref, reference, topic, event, payload] = parts;
-        Ok(Envelope {
-            join_ref,
-            reference,
-            topic,
-            event,
-            payload,
-        })
+        Ok(Envelope { join_ref, reference, topic, event, payload })
     }
 }

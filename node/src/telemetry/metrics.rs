@@ -137,7 +137,11 @@ fn broadcasts(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     page.level("wingbeat_topics", "Topics with subscribers here.", size.topics as u64)?;
     page.level("wingbeat_subscriptions", "Subscriptions.", size.subscriptions as u64)?;
     let local = shared.registry.stats();
-    page.count("wingbeat_broadcasts", "Broadcasts to this node's subscribers.", local.broadcasts())?;
+    page.count(
+        "wingbeat_broadcasts",
+        "Broadcasts to this node's subscribers.",
+        local.broadcasts(),
+    )?;
     page.count("wingbeat_deliveries", "Frames put into mailboxes.", local.deliveries())?;
     let out = shared.publisher.stats();
     page.count("wingbeat_forwarded", "Broadcasts sent to peers.", read(&out.forwarded))?;

@@ -48,8 +48,7 @@ impl Feed {
             let fits = if dead_first {
                 dead.next().is_none_or(|tombstone| cut.remove(*tombstone))
             } else {
-                live.next()
-                    .is_none_or(|(at, slot)| cut.put(at, slot, index))
+                live.next().is_none_or(|(at, slot)| cut.put(at, slot, index))
             };
             if !fits {
                 whole = false;
@@ -91,22 +90,14 @@ struct Cut {
 
 impl Cut {
     fn new(bytes: usize) -> Self {
-        Self {
-            left: bytes,
-            topics: Vec::new(),
-            numbers: BTreeMap::new(),
-            ops: Vec::new(),
-        }
+        Self { left: bytes, topics: Vec::new(), numbers: BTreeMap::new(), ops: Vec::new() }
     }
 
     /// Whether the operation was taken; the first always is.
     fn remove(&mut self, tombstone: Tombstone) -> bool {
         let fits = self.spend(OP_BYTES);
         if fits {
-            self.ops.push(Op::Remove {
-                slot: tombstone.slot,
-                seq: tombstone.seq,
-            });
+            self.ops.push(Op::Remove { slot: tombstone.slot, seq: tombstone.seq });
         }
         fits
     }
@@ -124,11 +115,7 @@ impl Cut {
                     return true;
                 };
                 let named = self.numbers.get(topic).copied();
-                let name_bytes = if named.is_some() {
-                    0
-                } else {
-                    name.as_str().len() + 4
-                };
+                let name_bytes = if named.is_some() { 0 } else { name.as_str().len() + 4 };
                 if !self.spend(OP_BYTES + pair.0.len() + name_bytes) {
                     return false;
                 }
@@ -138,18 +125,10 @@ impl Cut {
                     self.numbers.insert(*topic, number);
                     number
                 });
-                Value::Presence {
-                    topic: number,
-                    kv: pair.0.clone(),
-                }
+                Value::Presence { topic: number, kv: pair.0.clone() }
             }
         };
-        self.ops.push(Op::Put {
-            slot: at,
-            seq: slot.seq,
-            born: slot.born,
-            value,
-        });
+        self.ops.push(Op::Put { slot: at, seq: slot.seq, born: slot.born, value });
         true
     }
 
@@ -178,12 +157,7 @@ mod tests {
     fn feed() -> Feed {
         let mut feed = Feed::default();
         for at in 0..3 {
-            feed.append(
-                at,
-                u64::from(at) + 1,
-                u64::from(at) + 1,
-                held(u64::from(at) + 1),
-            );
+            feed.append(at, u64::from(at) + 1, u64::from(at) + 1, held(u64::from(at) + 1));
         }
         feed.take(1);
         feed.bury(1, 4);
@@ -194,10 +168,7 @@ mod tests {
     #[test]
     fn a_range_names_each_slot_once_and_every_removal() {
         let range = serve(&feed(), 0, 10_000).unwrap();
-        assert_eq!(
-            range.ops.iter().map(Op::seq).collect::<Vec<_>>(),
-            [1, 3, 4, 5]
-        );
+        assert_eq!(range.ops.iter().map(Op::seq).collect::<Vec<_>>(), [1, 3, 4, 5]);
         assert_eq!((range.to, range.head, range.retain), (5, 5, None));
         assert_eq!(serve(&feed(), 5, 10_000), None);
         assert_eq!(serve(&feed(), 99, 10_000), None);
@@ -206,10 +177,7 @@ mod tests {
     #[test]
     fn a_cut_range_ends_at_its_last_operation() {
         let range = serve(&feed(), 0, 1).unwrap();
-        assert_eq!(
-            (range.from, range.to, range.head, range.ops.len()),
-            (0, 1, 5, 1)
-        );
+        assert_eq!((range.from, range.to, range.head, range.ops.len()), (0, 1, 5, 1));
         let range = serve(&feed(), 1, 2 * OP_BYTES).unwrap();
         assert_eq!((range.from, range.to, range.ops.len()), (1, 4, 2));
     }
@@ -220,18 +188,12 @@ mod tests {
         feed.trim(0);
         assert_eq!(serve(&feed, 0, 10_000).unwrap().retain, None);
         // Slot 1 has another tenant than at 2.
-        assert_eq!(
-            serve(&feed, 2, 10_000).unwrap().retain,
-            Some(Bitmap(vec![0b1]))
-        );
+        assert_eq!(serve(&feed, 2, 10_000).unwrap().retain, Some(Bitmap(vec![0b1])));
         assert_eq!(serve(&feed, 4, 10_000).unwrap().retain, None);
         // An update is by the tenant that was there.
         let former = feed.take(0).unwrap();
         feed.append(0, 6, former.born, former.held);
-        assert_eq!(
-            serve(&feed, 2, 10_000).unwrap().retain,
-            Some(Bitmap(vec![0b1]))
-        );
+        assert_eq!(serve(&feed, 2, 10_000).unwrap().retain, Some(Bitmap(vec![0b1])));
     }
 
     #[test]

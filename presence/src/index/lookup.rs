@@ -1,9 +1,6 @@
 //! A hash map that can only be looked into.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "the one place: its order is never seen"
-)]
+#![expect(clippy::disallowed_types, reason = "the one place: its order is never seen")]
 
 use std::{borrow::Borrow, collections::HashMap, fmt, hash::Hash};
 

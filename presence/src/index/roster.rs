@@ -76,12 +76,7 @@ impl Roster {
             // Most topics have few members, and many have one.
             self.members.reserve_exact(1);
         }
-        self.members.push(Member {
-            slot,
-            owner,
-            told: false,
-            key,
-        });
+        self.members.push(Member { slot, owner, told: false, key });
         match self.shares.iter_mut().find(|share| share.owner == owner) {
             Some(share) => share.entries += 1,
             None => self.shares.push(Share { owner, entries: 1 }),
@@ -89,10 +84,7 @@ impl Roster {
         if let Some(runs) = &mut self.runs {
             runs.push(key);
         } else if self.members.len() > SCAN_MAX {
-            let mut runs = Runs {
-                heads: Lookup::new(seed),
-                links: Vec::new(),
-            };
+            let mut runs = Runs { heads: Lookup::new(seed), links: Vec::new() };
             for member in &self.members {
                 runs.push(member.key);
             }
@@ -109,11 +101,7 @@ impl Roster {
             runs.swap_remove(index, &self.members);
         }
         self.members.swap_remove(index);
-        if let Some(at) = self
-            .shares
-            .iter()
-            .position(|share| share.owner == gone.owner)
-        {
+        if let Some(at) = self.shares.iter().position(|share| share.owner == gone.owner) {
             self.shares[at].entries -= 1;
             if self.shares[at].entries == 0 {
                 self.shares.swap_remove(at);
@@ -126,26 +114,16 @@ impl Roster {
         if self.members.capacity() > 64 && self.members.len() < self.members.capacity() / 4 {
             self.members.shrink_to(self.members.len() * 2);
         }
-        self.members.get(index).map(|moved| Moved {
-            owner: moved.owner,
-            slot: moved.slot,
-        })
+        self.members.get(index).map(|moved| Moved { owner: moved.owner, slot: moved.slot })
     }
 
     /// The members with a key of this hash: nearly always all have the same key.
     pub(crate) fn find(&self, key: u64) -> SmallVec<[Member; 4]> {
         match &self.runs {
-            None => self
-                .members
-                .iter()
-                .filter(|member| member.key == key)
-                .copied()
-                .collect(),
-            Some(runs) => runs
-                .chain(key)
-                .filter_map(|at| self.members.get(at as usize))
-                .copied()
-                .collect(),
+            None => self.members.iter().filter(|member| member.key == key).copied().collect(),
+            Some(runs) => {
+                runs.chain(key).filter_map(|at| self.members.get(at as usize)).copied().collect()
+            }
         }
     }
 
@@ -175,12 +153,8 @@ impl Roster {
 
     /// Different keys of the members that pass. O(members).
     pub(crate) fn keys_where(&self, pass: impl Fn(&Member) -> bool) -> usize {
-        let mut keys: Vec<u64> = self
-            .members
-            .iter()
-            .filter(|m| pass(m))
-            .map(|member| member.key)
-            .collect();
+        let mut keys: Vec<u64> =
+            self.members.iter().filter(|m| pass(m)).map(|member| member.key).collect();
         keys.sort_unstable();
         keys.dedup();
         keys.len()
@@ -229,10 +203,7 @@ impl Runs {
     fn chain(&self, key: u64) -> impl Iterator<Item = u32> {
         let head = self.heads.get(&key).copied();
         std::iter::successors(head, |at| {
-            self.links
-                .get(*at as usize)
-                .map(|link| link.1)
-                .filter(|next| *next != NIL)
+            self.links.get(*at as usize).map(|link| link.1).filter(|next| *next != NIL)
         })
     }
 }

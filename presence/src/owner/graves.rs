@@ -22,21 +22,13 @@ struct Grave {
 impl Graves {
     /// Remembers `max` names.
     pub(crate) fn new(max: usize) -> Self {
-        Self {
-            max,
-            by_name: BTreeMap::new(),
-            by_age: BTreeMap::new(),
-            dug: 0,
-        }
+        Self { max, by_name: BTreeMap::new(), by_age: BTreeMap::new(), dug: 0 }
     }
 
     /// Remembers that this incarnation, and all older ones, are gone.
     pub(crate) fn dig(&mut self, name: &NodeName, incarnation: u64) {
         self.dug += 1;
-        let mut grave = Grave {
-            incarnation,
-            age: self.dug,
-        };
+        let mut grave = Grave { incarnation, age: self.dug };
         if let Some(old) = self.by_name.get(name) {
             grave.incarnation = grave.incarnation.max(old.incarnation);
             self.by_age.remove(&old.age);

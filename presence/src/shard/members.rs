@@ -29,9 +29,7 @@ impl Shard {
     /// [`crate::Config::reveal_timeout`].
     pub fn member_up(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
         if ix == NodeIx::SELF {
-            return Up::Ignored {
-                seen: self.me().incarnation,
-            };
+            return Up::Ignored { seen: self.me().incarnation };
         }
         let mut known = self.store.owners.get(ix).map(|owner| owner.replica.clone());
         if let Some(other) = known.take_if(|known| known.name != replica.name) {
@@ -41,9 +39,7 @@ impl Shard {
             return self.start(ix, replica, direct, now);
         };
         if replica.incarnation < known.incarnation {
-            return Up::Ignored {
-                seen: known.incarnation,
-            };
+            return Up::Ignored { seen: known.incarnation };
         }
         if replica.incarnation > known.incarnation {
             self.drop_owner(ix, now);
@@ -52,18 +48,11 @@ impl Shard {
         }
         if let Some(Phase::Hidden { heard }) = self.store.owners.get(ix).map(|o| o.phase()) {
             let deadline = now + self.store.config.reveal_timeout;
-            let phase = Phase::CatchingUp {
-                target: heard,
-                frozen: false,
-            };
+            let phase = Phase::CatchingUp { target: heard, frozen: false };
             self.store.owners.set_phase(ix, phase, Some(deadline));
             self.show_if_caught_up(ix, now);
         }
-        if self.store.owners.is_shown(ix) {
-            Up::Known
-        } else {
-            Up::Revealing
-        }
+        if self.store.owners.is_shown(ix) { Up::Known } else { Up::Revealing }
     }
 
     /// A node's run, and all before it, are down: its entries are hidden at once.
@@ -74,9 +63,7 @@ impl Shard {
         if owner.replica.incarnation <= incarnation
             && !matches!(owner.phase(), Phase::Hidden { .. })
         {
-            self.store
-                .owners
-                .set_phase(ix, Phase::Hidden { heard: None }, None);
+            self.store.owners.set_phase(ix, Phase::Hidden { heard: None }, None);
             self.store.differ.start_sweep(ix, now);
         }
     }
@@ -87,10 +74,7 @@ impl Shard {
             return;
         };
         if owner.replica.incarnation <= incarnation {
-            let buried = Replica {
-                name: owner.replica.name.clone(),
-                incarnation,
-            };
+            let buried = Replica { name: owner.replica.name.clone(), incarnation };
             self.bury(ix, &buried, now);
         }
     }
@@ -134,12 +118,7 @@ impl Shard {
 
     /// Shows an owner that is to be caught up with, if it is.
     pub(super) fn show_if_caught_up(&mut self, ix: NodeIx, now: Time) {
-        if self
-            .store
-            .owners
-            .get(ix)
-            .is_some_and(|owner| owner.is_caught_up())
-        {
+        if self.store.owners.get(ix).is_some_and(|owner| owner.is_caught_up()) {
             self.show(ix, now);
         }
     }
@@ -176,12 +155,7 @@ impl Shard {
 
     fn drop_owner(&mut self, ix: NodeIx, now: Time) {
         self.store.clear(ix, now);
-        if self
-            .store
-            .owners
-            .remove(ix)
-            .is_some_and(|owner| owner.is_frozen())
-        {
+        if self.store.owners.remove(ix).is_some_and(|owner| owner.is_frozen()) {
             // What observers were not told for a while, they are told now.
             self.store.differ.start_sweep(ix, now);
         }

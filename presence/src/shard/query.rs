@@ -50,12 +50,7 @@ impl Shard {
     /// The entries of a topic with this key, by reference.
     pub fn get(&self, topic: &Topic, key: &str) -> Vec<Entry<'_>> {
         let found = self.store.index.find(topic, key);
-        sorted(
-            found
-                .filter_map(|m| self.resolve(&m))
-                .filter(|entry| entry.key == key)
-                .collect(),
-        )
+        sorted(found.filter_map(|m| self.resolve(&m)).filter(|entry| entry.key == key).collect())
     }
 
     /// How many are in a topic. Takes a time proportional to the nodes that have entries in it,
@@ -81,15 +76,9 @@ impl Shard {
         if has_more {
             keys.pop_last();
         }
-        let entries = self
-            .shown(topic)
-            .filter(|entry| keys.contains(entry.key))
-            .collect();
+        let entries = self.shown(topic).filter(|entry| keys.contains(entry.key)).collect();
         let next = keys.last().copied().filter(|_| has_more);
-        Page {
-            entries: sorted(entries),
-            next,
-        }
+        Page { entries: sorted(entries), next }
     }
 
     /// The topics with entries whose names start with `prefix` and come after `after`, in order.
@@ -110,10 +99,7 @@ impl Shard {
         let store = &self.store;
         let id = store.index.id(topic);
         let told = id.and_then(|id| store.differ.told(id, &store.owners, &store.index));
-        (
-            store.differ.version(id),
-            told.map_or_else(|| self.list(topic), sorted),
-        )
+        (store.differ.version(id), told.map_or_else(|| self.list(topic), sorted))
     }
 
     /// The version that [`told`](Self::told) gives, without the entries.
@@ -130,18 +116,11 @@ impl Shard {
     fn shown(&self, topic: &Topic) -> impl Iterator<Item = Entry<'_>> {
         let index = &self.store.index;
         let roster = index.id(topic).and_then(|id| index.roster(id));
-        roster
-            .into_iter()
-            .flat_map(Roster::members)
-            .filter_map(|member| self.resolve(member))
+        roster.into_iter().flat_map(Roster::members).filter_map(|member| self.resolve(member))
     }
 
     fn resolve(&self, member: &Member) -> Option<Entry<'_>> {
-        let owner = self
-            .store
-            .owners
-            .get(member.owner)
-            .filter(|owner| owner.is_shown())?;
+        let owner = self.store.owners.get(member.owner).filter(|owner| owner.is_shown())?;
         owner.entry(member.owner, member.slot)
     }
 
@@ -149,11 +128,7 @@ impl Shard {
         let owners = &self.store.owners;
         let is_shown = |share: &&Share| owners.is_shown(share.owner);
         let shares = roster.shares();
-        let entries = shares
-            .iter()
-            .filter(is_shown)
-            .map(|share| share.entries as usize)
-            .sum();
+        let entries = shares.iter().filter(is_shown).map(|share| share.entries as usize).sum();
         let keys = if shares.iter().all(|share| is_shown(&share)) {
             roster.keys() as usize
         } else {

@@ -139,15 +139,7 @@ impl Shard {
     }
 
     fn advance(&mut self, ix: NodeIx, v: u64, range: Range, now: Time) {
-        let Range {
-            from,
-            to,
-            horizon,
-            retain,
-            topics,
-            ops,
-            ..
-        } = range;
+        let Range { from, to, horizon, retain, topics, ops, .. } = range;
         // First what is gone (the position is `from`, so the bitmap is about all slots): an
         // interest may be in another slot now, under the same hash.
 
@@ -157,22 +149,14 @@ impl Shard {
         for op in ops.into_iter().filter(|op| op.seq() > v) {
             match op {
                 Op::Remove { slot, seq } => self.store.remove((ix, slot), seq, now),
-                Op::Put {
-                    slot,
-                    seq,
-                    born,
-                    value,
-                } => {
+                Op::Put { slot, seq, born, value } => {
                     let tenant = match value {
                         Value::Interest { hash } => Tenant::Interest { hash },
                         Value::Presence { topic, kv } => {
                             let Some(topic) = topics.get(topic as usize) else {
                                 continue;
                             };
-                            Tenant::Presence {
-                                topic,
-                                pair: Pair(kv),
-                            }
+                            Tenant::Presence { topic, pair: Pair(kv) }
                         }
                     };
                     self.store.put((ix, slot), (seq, born), tenant, now);
@@ -181,9 +165,7 @@ impl Shard {
         }
         if let Some(owner) = self.store.owners.other_mut(ix) {
             // An exact range may lack removals up to its horizon, so this log does too.
-            owner
-                .feed
-                .advance(to, if from < horizon { to.min(horizon) } else { 0 });
+            owner.feed.advance(to, if from < horizon { to.min(horizon) } else { 0 });
         }
     }
 }

@@ -68,47 +68,29 @@ impl Shard {
         let serial = self.own.tracked;
         self.own.serials[slot as usize] = serial;
         let seq = self.head() + 1;
-        let tenant = Tenant::Presence {
-            topic,
-            pair: Pair::new(key, meta),
-        };
-        self.store
-            .put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+        let tenant = Tenant::Presence { topic, pair: Pair::new(key, meta) };
+        self.store.put((NodeIx::SELF, slot), (seq, seq), tenant, now);
         Ok(EntryId { slot, serial })
     }
 
     /// Replaces an entry's meta; its key and topic stay.
     pub fn update(&mut self, id: EntryId, meta: &[u8], now: Time) -> Result<(), TrackError> {
         check_meta(meta)?;
-        let Some(Slot {
-            born,
-            held: Held::Presence { topic, pair, .. },
-            ..
-        }) = self.slot_of(id)
+        let Some(Slot { born, held: Held::Presence { topic, pair, .. }, .. }) = self.slot_of(id)
         else {
             return Err(TrackError::Unknown);
         };
         let (born, pair) = (*born, Pair::new(pair.key(), meta));
-        let name = self
-            .store
-            .index
-            .name(*topic)
-            .ok_or(TrackError::Unknown)?
-            .clone();
+        let name = self.store.index.name(*topic).ok_or(TrackError::Unknown)?.clone();
         let seq = self.head() + 1;
         let tenant = Tenant::Presence { topic: &name, pair };
-        self.store
-            .put((NodeIx::SELF, id.slot), (seq, born), tenant, now);
+        self.store.put((NodeIx::SELF, id.slot), (seq, born), tenant, now);
         Ok(())
     }
 
     /// Takes an entry off its topic; `false` when it was already.
     pub fn untrack(&mut self, id: EntryId, now: Time) -> bool {
-        let Some(Slot {
-            held: Held::Presence { topic, .. },
-            ..
-        }) = self.slot_of(id)
-        else {
+        let Some(Slot { held: Held::Presence { topic, .. }, .. }) = self.slot_of(id) else {
             return false;
         };
         let hash = self.store.index.name(*topic).map(Topic::hash64);
@@ -122,15 +104,13 @@ impl Shard {
 
     /// What clients know the entry's present version by.
     pub fn reference(&self, id: EntryId) -> Option<Ref> {
-        self.slot_of(id)
-            .map(|slot| self.store.owners.me().refs.at(slot.seq))
+        self.slot_of(id).map(|slot| self.store.owners.me().refs.at(slot.seq))
     }
 
     /// The operation that made the entry's present version; [`Ref::of`] it is its reference.
     pub fn dot(&self, id: EntryId) -> Option<Dot<Actor>> {
         let owners = &self.store.owners;
-        self.slot_of(id)
-            .map(|slot| owners.dot(owners.me(), slot.seq))
+        self.slot_of(id).map(|slot| owners.dot(owners.me(), slot.seq))
     }
 
     /// The entry as it is.
@@ -159,13 +139,9 @@ impl Shard {
     /// reached it send the broadcasts. With too many interests it is the one in everything.
     pub fn acquire_interest(&mut self, hash: u64, now: Time) -> u64 {
         match self.interests.acquire(hash) {
-            Acquired::Held(slot) => self
-                .store
-                .owners
-                .me()
-                .feed
-                .slot(slot)
-                .map_or(0, |slot| slot.seq),
+            Acquired::Held(slot) => {
+                self.store.owners.me().feed.slot(slot).map_or(0, |slot| slot.seq)
+            }
             Acquired::Fresh(hash) => {
                 // The limits of the configuration leave a slot for each interest.
                 let Some(slot) = self.allocate() else {
@@ -174,8 +150,7 @@ impl Shard {
                 self.interests.insert(hash, slot);
                 let seq = self.head() + 1;
                 let tenant = Tenant::Interest { hash };
-                self.store
-                    .put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+                self.store.put((NodeIx::SELF, slot), (seq, seq), tenant, now);
                 seq
             }
         }
@@ -183,8 +158,7 @@ impl Shard {
 
     /// One holder of an interest less. The last one's stays for [`crate::Config::interest_linger`].
     pub fn release_interest(&mut self, hash: u64, now: Time) {
-        self.interests
-            .release(hash, now + self.store.config.interest_linger);
+        self.interests.release(hash, now + self.store.config.interest_linger);
     }
 
     /// A peer has seen a higher incarnation of this node than its own: all entries and interests
@@ -210,9 +184,7 @@ impl Shard {
         if let Some(slot) = self.own.free.pop_first() {
             return Some(slot);
         }
-        let slot = u32::try_from(self.own.serials.len())
-            .ok()
-            .filter(|slot| *slot < SLOTS_MAX)?;
+        let slot = u32::try_from(self.own.serials.len()).ok().filter(|slot| *slot < SLOTS_MAX)?;
         self.own.serials.push(0);
         Some(slot)
     }

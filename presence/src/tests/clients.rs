@@ -24,11 +24,7 @@ fn diffs(shard: &mut Shard, now: Time) -> Vec<Diff> {
 fn told(diff: &Diff) -> String {
     let leaves = diff.leaves.iter().map(|change| format!("-{}", change.key));
     let joins = diff.joins.iter().map(|change| {
-        format!(
-            "+{}{}",
-            change.key,
-            if change.previous.is_some() { "<" } else { "" }
-        )
+        format!("+{}{}", change.key, if change.previous.is_some() { "<" } else { "" })
     });
     leaves.chain(joins).collect::<Vec<_>>().join(" ")
 }
@@ -45,14 +41,8 @@ fn a_first_change_is_told_at_once_and_the_next_after_the_interval() {
     assert_eq!(shard.poll_timeout(), Some(ms(105)));
     assert!(diffs(&mut shard, ms(104)).is_empty());
     let second = diffs(&mut shard, ms(105));
-    assert_eq!(
-        [&first, &second].map(|diffs| told(&diffs[0])),
-        ["+a", "+b +c"]
-    );
-    assert_eq!(
-        [first[0].version, second[0].version],
-        [version + 1, version + 2]
-    );
+    assert_eq!([&first, &second].map(|diffs| told(&diffs[0])), ["+a", "+b +c"]);
+    assert_eq!([first[0].version, second[0].version], [version + 1, version + 2]);
     assert_eq!(shard.poll_timeout(), None);
 }
 
@@ -90,10 +80,7 @@ fn a_new_observer_starts_from_what_the_others_were_told() {
     let version = shard.observe(&topic(0), ms(1));
     let (told_version, known) = shard.told(&topic(0));
     assert_eq!((version, told_version), (first + 1, first + 1));
-    assert_eq!(
-        known.iter().map(|entry| entry.key).collect::<Vec<_>>(),
-        ["a"]
-    );
+    assert_eq!(known.iter().map(|entry| entry.key).collect::<Vec<_>>(), ["a"]);
     assert_eq!(shard.list(&topic(0)).len(), 2);
     assert_eq!(told(&diffs(&mut shard, ms(9))[0]), "+b");
 }
@@ -117,10 +104,7 @@ fn nothing_is_prepared_without_observers() {
 
 #[test]
 fn many_changes_are_told_in_slices_between_those_of_other_topics() {
-    let mut shard = owner(Config {
-        diff_events_max: 10,
-        ..Config::default()
-    });
+    let mut shard = owner(Config { diff_events_max: 10, ..Config::default() });
     shard.observe(&topic(0), T0);
     shard.observe(&topic(1), T0);
     for n in 0..95 {
@@ -131,38 +115,23 @@ fn many_changes_are_told_in_slices_between_those_of_other_topics() {
     let diffs = diffs(&mut shard, ms(1));
     assert!(diffs.iter().all(|diff| diff.joins.len() <= 10));
     assert_eq!(diffs.iter().map(|diff| diff.joins.len()).sum::<usize>(), 96);
-    let other = diffs
-        .iter()
-        .position(|diff| diff.topic == topic(1))
-        .unwrap();
+    let other = diffs.iter().position(|diff| diff.topic == topic(1)).unwrap();
     assert!(other < diffs.len() - 2, "the other topic waited for all");
 }
 
 #[test]
 fn limits_are_errors_that_change_nothing() {
-    let mut shard = owner(Config {
-        entries_max: 1,
-        ..Config::default()
-    });
+    let mut shard = owner(Config { entries_max: 1, ..Config::default() });
     let key = "k".repeat(KEY_LEN_MAX + 1);
     let meta = vec![b' '; META_LEN_MAX + 1];
     let track = |shard: &mut Shard, key: &str, meta: &[u8]| shard.track(&topic(0), key, meta, T0);
-    assert_eq!(
-        track(&mut shard, &key, b""),
-        Err(TrackError::KeyTooLong { len: 257 })
-    );
-    assert_eq!(
-        track(&mut shard, "", &meta),
-        Err(TrackError::MetaTooLong { len: 16_385 })
-    );
+    assert_eq!(track(&mut shard, &key, b""), Err(TrackError::KeyTooLong { len: 257 }));
+    assert_eq!(track(&mut shard, "", &meta), Err(TrackError::MetaTooLong { len: 16_385 }));
     assert_eq!(shard.head(), 0);
     let id = track(&mut shard, &key[1..], &meta[1..]).unwrap();
     let head = shard.head();
     assert_eq!(track(&mut shard, "k", b""), Err(TrackError::Full));
-    assert_eq!(
-        shard.update(id, &meta, T0),
-        Err(TrackError::MetaTooLong { len: 16_385 })
-    );
+    assert_eq!(shard.update(id, &meta, T0), Err(TrackError::MetaTooLong { len: 16_385 }));
     assert_eq!(shard.head(), head);
     assert!(shard.untrack(id, T0) && !shard.untrack(id, T0));
     assert_eq!(shard.update(id, b"", T0), Err(TrackError::Unknown));
@@ -209,21 +178,14 @@ fn a_slot_is_used_again() {
 
 #[test]
 fn too_many_interests_become_one_in_everything() {
-    let mut shard = owner(Config {
-        interests_max: 1,
-        ..ring(4)
-    });
+    let mut shard = owner(Config { interests_max: 1, ..ring(4) });
     shard.acquire_interest(topic(0).hash64(), T0);
     let all = shard.acquire_interest(topic(1).hash64(), T0);
     assert_eq!(shard.acquire_interest(topic(2).hash64(), T0), all);
     let mut viewer = viewer("viewer", ring(4));
     pull((&mut viewer, OWNER), (&shard, NodeIx::SELF), 10_000, T0);
     assert!(viewer.position(OWNER).unwrap().all_interest);
-    let event = Event::Interest {
-        owner: OWNER,
-        hash: INTEREST_ALL,
-        present: true,
-    };
+    let event = Event::Interest { owner: OWNER, hash: INTEREST_ALL, present: true };
     assert!(drain(&mut viewer, T0).contains(&event));
     shard.release_interest(topic(1).hash64(), T0);
     shard.release_interest(topic(2).hash64(), T0);
@@ -271,10 +233,7 @@ fn topics_are_listed_by_prefix_with_counts() {
         };
         shard.topics(prefix, after).map(one).collect()
     };
-    assert_eq!(
-        topics("room:", None),
-        [("room:0".into(), 3, 2), ("room:1".into(), 1, 1)]
-    );
+    assert_eq!(topics("room:", None), [("room:0".into(), 3, 2), ("room:1".into(), 1, 1)]);
     assert_eq!(topics("", Some("room:0")), [("room:1".into(), 1, 1)]);
     assert_eq!(shard.count(&topic(5)), crate::Count::default());
 }

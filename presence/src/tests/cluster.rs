@@ -152,8 +152,7 @@ impl Node {
             };
             assert!(is_change, "{hash:x} of {owner} was {present} before");
         }
-        self.refetched
-            .retain(|of| self.shard.position(ix(*of)).is_some_and(|p| !p.visible));
+        self.refetched.retain(|of| self.shard.position(ix(*of)).is_some_and(|p| !p.visible));
         let is_told = self.observers.iter().all(|observer| {
             observer.assert_told(&self.shard);
             self.refetched.is_empty()
@@ -173,10 +172,7 @@ impl Node {
                 continue;
             };
             let forgotten = self.forgotten.get(&of).copied().unwrap_or(0);
-            assert!(
-                position.incarnation > forgotten,
-                "a forgotten run came back"
-            );
+            assert!(position.incarnation > forgotten, "a forgotten run came back");
             if position.visible {
                 let last = self.shown.insert(of, position.incarnation).unwrap_or(0);
                 assert!(position.incarnation >= last, "an older run came back");
@@ -184,12 +180,7 @@ impl Node {
         }
         for t in (0..TOPICS).map(topic) {
             self.check_queries(&t);
-            for entry in self
-                .shard
-                .list(&t)
-                .iter()
-                .filter(|e| e.owner != NodeIx::SELF)
-            {
+            for entry in self.shard.list(&t).iter().filter(|e| e.owner != NodeIx::SELF) {
                 let position = self.shard.position(entry.owner).unwrap();
                 let wants = |hash| self.forward.contains(&(entry.owner.0, hash));
                 assert!(
@@ -206,14 +197,8 @@ impl Node {
         let keys: BTreeSet<_> = list.iter().map(|entry| entry.key).collect();
         let count = self.shard.count(topic);
         assert_eq!((count.entries, count.keys), (list.len(), keys.len()));
-        let listed = self
-            .shard
-            .topics("room:", None)
-            .find(|(name, _)| *name == topic);
-        assert_eq!(
-            listed.map(|(_, count)| count),
-            (!list.is_empty()).then_some(count)
-        );
+        let listed = self.shard.topics("room:", None).find(|(name, _)| *name == topic);
+        assert_eq!(listed.map(|(_, count)| count), (!list.is_empty()).then_some(count));
         for key in ["k0", "k1", "k2"] {
             let expected: Vec<_> = list.iter().filter(|e| e.key == key).copied().collect();
             assert_eq!(self.shard.get(topic, key), expected);
@@ -240,14 +225,8 @@ struct Model {
 
 impl Model {
     fn new(tombstones: usize) -> Self {
-        let nodes = (0..NODES)
-            .map(|number| Node::new(number, 1, tombstones))
-            .collect();
-        Self {
-            nodes,
-            tombstones,
-            now: T0,
-        }
+        let nodes = (0..NODES).map(|number| Node::new(number, 1, tombstones)).collect();
+        Self { nodes, tombstones, now: T0 }
     }
 
     fn incarnation(&self, of: usize) -> u64 {
@@ -257,18 +236,11 @@ impl Model {
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Act { node, act } => self.act(node, act),
-            Step::Send {
-                owner,
-                by,
-                to,
-                max_bytes,
-            } => {
+            Step::Send { owner, by, to, max_bytes } => {
                 let known_as = if by == owner { NodeIx::SELF } else { ix(owner) };
                 if let Some(position) = self.nodes[to].shard.position(ix(owner)) {
                     let range = self.nodes[by].shard.serve(known_as, position.v, max_bytes);
-                    self.nodes[to]
-                        .network
-                        .extend(range.map(|range| (owner, range)));
+                    self.nodes[to].network.extend(range.map(|range| (owner, range)));
                 }
             }
             Step::Deliver { to, pick, keep } => {
@@ -303,10 +275,7 @@ impl Model {
         let node = &mut self.nodes[number];
         match act {
             Act::Track { topic: t, key } => {
-                let id = node
-                    .shard
-                    .track(&topic(t), &format!("k{key}"), b"{}", now)
-                    .unwrap();
+                let id = node.shard.track(&topic(t), &format!("k{key}"), b"{}", now).unwrap();
                 node.ids.push(id);
             }
             Act::Update { pick } => {
@@ -341,10 +310,7 @@ impl Model {
         let current = self.incarnation(of);
         let head = self.nodes[of].shard.head();
         let node = &mut self.nodes[at];
-        let known = node
-            .shard
-            .position(ix(of))
-            .map(|position| position.incarnation);
+        let known = node.shard.position(ix(of)).map(|position| position.incarnation);
         match news {
             News::Up { direct, age } => {
                 let incarnation = current.saturating_sub(age).max(1);
@@ -383,14 +349,7 @@ impl Model {
     fn heal(&mut self, max_bytes: usize) {
         for at in 0..NODES {
             for of in (0..NODES).filter(|of| *of != at) {
-                self.tell(
-                    at,
-                    of,
-                    News::Up {
-                        direct: true,
-                        age: 0,
-                    },
-                );
+                self.tell(at, of, News::Up { direct: true, age: 0 });
                 self.tell(at, of, News::Head);
                 let [to, from] = self.nodes.get_disjoint_mut([at, of]).unwrap();
                 let to = (&mut to.shard, ix(of));
@@ -403,22 +362,12 @@ impl Model {
         self.now = Time::from_micros(self.now.as_micros() + 2_000_000);
         for t in (0..TOPICS).map(topic) {
             let own = |node: &Node| -> BTreeSet<_> {
-                let own = node
-                    .shard
-                    .list(&t)
-                    .into_iter()
-                    .filter(|e| e.owner == NodeIx::SELF);
-                own.map(|e| (e.key.to_owned(), e.meta.to_vec(), e.reference))
-                    .collect()
+                let own = node.shard.list(&t).into_iter().filter(|e| e.owner == NodeIx::SELF);
+                own.map(|e| (e.key.to_owned(), e.meta.to_vec(), e.reference)).collect()
             };
             let all: BTreeSet<_> = self.nodes.iter().flat_map(own).collect();
             for node in &self.nodes {
-                assert_eq!(
-                    contents(&node.shard, &t)
-                        .into_iter()
-                        .collect::<BTreeSet<_>>(),
-                    all
-                );
+                assert_eq!(contents(&node.shard, &t).into_iter().collect::<BTreeSet<_>>(), all);
             }
         }
         for node in &mut self.nodes {

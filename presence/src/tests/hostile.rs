@@ -16,10 +16,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => prop::collection::vec(any::<u8>(), 0..8),
     ];
     let value = prop_oneof![
-        (0..3_u32, kv).prop_map(|(topic, kv)| Value::Presence {
-            topic,
-            kv: kv.into()
-        }),
+        (0..3_u32, kv).prop_map(|(topic, kv)| Value::Presence { topic, kv: kv.into() }),
         (0..3_u64).prop_map(|hash| Value::Interest { hash }),
     ];
     prop_oneof![
@@ -41,16 +38,7 @@ fn range() -> impl Strategy<Value = Range> {
         |(incarnation, [from, horizon, to, head], fix, retain, mut ops, topics)| {
             ops.sort_by_key(Op::seq);
             let topics = (0..topics).map(topic).collect();
-            let mut range = Range {
-                incarnation,
-                from,
-                to,
-                head,
-                horizon,
-                retain,
-                topics,
-                ops,
-            };
+            let mut range = Range { incarnation, from, to, head, horizon, retain, topics, ops };
             if fix {
                 range.retain = (from > 0 && from < horizon).then(Bitmap::default);
                 range.ops.retain(|op| op.seq() > from && op.seq() <= to);
@@ -68,11 +56,7 @@ fn range() -> impl Strategy<Value = Range> {
 }
 
 fn state(shard: &Shard) -> impl PartialEq + std::fmt::Debug + use<> {
-    (
-        contents(shard, &topic(0)),
-        contents(shard, &topic(1)),
-        shard.position(OWNER),
-    )
+    (contents(shard, &topic(0)), contents(shard, &topic(1)), shard.position(OWNER))
 }
 
 proptest! {

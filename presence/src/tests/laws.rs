@@ -23,10 +23,7 @@ fn states(history: &[(bool, u8)], reads: &[(usize, usize)], tombstones: usize) -
             }
             _ => ids.push(owner.track(&topic(pick % 2), "k", &[*pick], T0).unwrap()),
         }
-        for (_, reader) in reads
-            .iter()
-            .filter(|(moment, _)| moment % history.len() == at)
-        {
+        for (_, reader) in reads.iter().filter(|(moment, _)| moment % history.len() == at) {
             let v = states[*reader].last().map_or(0, |range| range.to);
             states[*reader].extend(owner.serve(NodeIx::SELF, v, 60 * usize::from(*pick)));
         }
@@ -40,20 +37,14 @@ fn states(history: &[(bool, u8)], reads: &[(usize, usize)], tombstones: usize) -
 fn make(state: &State) -> Shard {
     let mut shard = viewer("viewer", ring(2));
     for range in state {
-        assert!(matches!(
-            shard.apply(OWNER, range.clone(), T0),
-            Applied::Applied { .. }
-        ));
+        assert!(matches!(shard.apply(OWNER, range.clone(), T0), Applied::Applied { .. }));
     }
     shard
 }
 
 fn merge(mut into: Shard, from: &Shard) -> Shard {
     while let Some(range) = from.serve(OWNER, into.position(OWNER).unwrap().v, 200) {
-        assert!(matches!(
-            into.apply(OWNER, range, T0),
-            Applied::Applied { .. }
-        ));
+        assert!(matches!(into.apply(OWNER, range, T0), Applied::Applied { .. }));
     }
     into
 }
@@ -68,10 +59,7 @@ fn clock(shard: &Shard) -> VClock<Actor> {
 fn assert_equal(a: &Shard, b: &Shard, head: u64) {
     assert_eq!(clock(a), clock(b));
     if a.position(OWNER).unwrap().v == head {
-        assert_eq!(
-            a.position(OWNER).unwrap().checksum,
-            b.position(OWNER).unwrap().checksum
-        );
+        assert_eq!(a.position(OWNER).unwrap().checksum, b.position(OWNER).unwrap().checksum);
         for t in [topic(0), topic(1)] {
             assert_eq!(contents(a, &t), contents(b, &t));
         }

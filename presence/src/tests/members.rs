@@ -48,19 +48,13 @@ fn a_node_that_is_down_is_hidden_at_once_and_shown_when_caught_up_with() {
     let b = viewer.position(OWNER).unwrap().v;
     let c = owner.track(&topic(0), "c", b"{}", ms(20)).unwrap();
     assert!(owner.entry(c).is_some() && owner.head() > b);
-    assert_eq!(
-        viewer.member_up(OWNER, &replica("owner", 1), true, ms(30)),
-        Up::Revealing
-    );
+    assert_eq!(viewer.member_up(OWNER, &replica("owner", 1), true, ms(30)), Up::Revealing);
     viewer.saw_head(OWNER, 1, owner.head(), ms(30));
     assert!(viewer.list(&topic(0)).is_empty());
     pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(31));
     assert_eq!(contents(&viewer, &topic(0)), contents(&owner, &topic(0)));
     assert_eq!(told(&mut viewer, ms(31)), ["+a", "+b", "+c"]);
-    assert_eq!(
-        viewer.member_up(OWNER, &replica("owner", 1), false, ms(32)),
-        Up::Known
-    );
+    assert_eq!(viewer.member_up(OWNER, &replica("owner", 1), false, ms(32)), Up::Known);
 }
 
 #[test]
@@ -81,10 +75,7 @@ fn a_flap_between_two_diffs_is_not_told() {
     let (owner, mut viewer) = pair();
     viewer.member_down(OWNER, 1, ms(1));
     viewer.saw_head(OWNER, 1, owner.head(), ms(2));
-    assert_eq!(
-        viewer.member_up(OWNER, &replica("owner", 1), true, ms(2)),
-        Up::Known
-    );
+    assert_eq!(viewer.member_up(OWNER, &replica("owner", 1), true, ms(2)), Up::Known);
     assert!(told(&mut viewer, ms(10)).is_empty());
     assert_eq!(viewer.list(&topic(0)).len(), 2);
 }
@@ -92,37 +83,21 @@ fn a_flap_between_two_diffs_is_not_told() {
 #[test]
 fn a_restarted_node_replaces_its_old_run() {
     let (_, mut viewer) = pair();
-    assert_eq!(
-        viewer.member_up(OWNER, &replica("owner", 2), false, ms(10)),
-        Up::Replaced
-    );
+    assert_eq!(viewer.member_up(OWNER, &replica("owner", 2), false, ms(10)), Up::Replaced);
     let mut events = drain(&mut viewer, ms(10));
     let first = events.remove(0);
     let hash = topic(0).hash64();
-    assert_eq!(
-        first,
-        Event::Interest {
-            owner: OWNER,
-            hash,
-            present: false
-        }
-    );
+    assert_eq!(first, Event::Interest { owner: OWNER, hash, present: false });
     assert!(matches!(&events[..], [Event::Diff(diff)] if diff.leaves.len() == 2));
     let old = replica("owner", 1);
-    assert_eq!(
-        viewer.member_up(OWNER, &old, true, ms(10)),
-        Up::Ignored { seen: 2 }
-    );
+    assert_eq!(viewer.member_up(OWNER, &old, true, ms(10)), Up::Ignored { seen: 2 });
     // Late news of the old run are void.
     viewer.saw_head(OWNER, 1, 99, ms(10));
     viewer.saw_head(OWNER, 2, 0, ms(10));
     viewer.member_down(OWNER, 1, ms(10));
     viewer.member_forget(OWNER, 1, ms(10));
     let position = viewer.position(OWNER).unwrap();
-    assert_eq!(
-        (position.incarnation, position.v, position.visible),
-        (2, 0, true)
-    );
+    assert_eq!((position.incarnation, position.v, position.visible), (2, 0, true));
 }
 
 #[test]
@@ -135,29 +110,17 @@ fn a_forgotten_run_comes_back_only_by_itself() {
     let unknown = Applied::Rejected(Rejection::UnknownOwner);
     assert_eq!(viewer.apply(OWNER, range.clone(), ms(10)), unknown);
     let (old, run) = (replica("owner", 0), replica("owner", 1));
-    assert_eq!(
-        viewer.member_up(OWNER, &old, true, ms(10)),
-        Up::Ignored { seen: 1 }
-    );
-    assert_eq!(
-        viewer.member_up(OWNER, &run, false, ms(10)),
-        Up::Ignored { seen: 1 }
-    );
+    assert_eq!(viewer.member_up(OWNER, &old, true, ms(10)), Up::Ignored { seen: 1 });
+    assert_eq!(viewer.member_up(OWNER, &run, false, ms(10)), Up::Ignored { seen: 1 });
     assert_eq!(viewer.member_up(OWNER, &run, true, ms(10)), Up::New);
-    assert!(matches!(
-        viewer.apply(OWNER, range, ms(20)),
-        Applied::Applied { .. }
-    ));
+    assert!(matches!(viewer.apply(OWNER, range, ms(20)), Applied::Applied { .. }));
     assert_eq!(told(&mut viewer, ms(20)), ["+a", "+b"]);
 }
 
 #[test]
 fn a_number_given_to_another_node_frees_the_first() {
     let (_, mut viewer) = pair();
-    assert_eq!(
-        viewer.member_up(OWNER, &replica("newcomer", 1), false, ms(10)),
-        Up::New
-    );
+    assert_eq!(viewer.member_up(OWNER, &replica("newcomer", 1), false, ms(10)), Up::New);
     assert_eq!(told(&mut viewer, ms(10)), ["-a", "-b"]);
     assert_eq!(
         viewer.member_up(NodeIx(2), &replica("owner", 1), false, ms(10)),
@@ -174,10 +137,7 @@ fn fetching_anew_tells_only_the_difference() {
     assert!(viewer.list(&topic(0)).is_empty());
     assert_eq!(viewer.told(&topic(0)).1.len(), 2);
     let position = viewer.position(OWNER).unwrap();
-    assert_eq!(
-        (position.v, position.checksum, position.visible),
-        (0, 0, false)
-    );
+    assert_eq!((position.v, position.checksum, position.visible), (0, 0, false));
     assert!(told(&mut viewer, ms(10)).is_empty());
     pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 60, ms(11));
     assert_eq!(told(&mut viewer, ms(20)), ["+c"]);
@@ -202,13 +162,7 @@ fn changes_between_the_slices_of_a_mass_leave_are_not_lost() {
     let mut owner = owner(ring(9));
     let track = |n: u32| owner.track(&topic(0), &format!("{n}"), b"{}", T0).unwrap();
     let ids: Vec<_> = (0..60).map(track).collect();
-    let mut viewer = viewer(
-        "viewer",
-        Config {
-            diff_events_max: 3,
-            ..ring(9)
-        },
-    );
+    let mut viewer = viewer("viewer", Config { diff_events_max: 3, ..ring(9) });
     pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, T0);
     let mut observer = Observer::new(&mut viewer, &topic(0), T0);
     let mut slice = |viewer: &mut Shard, now| {
@@ -220,10 +174,7 @@ fn changes_between_the_slices_of_a_mass_leave_are_not_lost() {
     };
     viewer.member_down(OWNER, 1, ms(10));
     let after_down = slice(&mut viewer, ms(10));
-    assert!(
-        (1..60).contains(&after_down),
-        "slices are too large for this test"
-    );
+    assert!((1..60).contains(&after_down), "slices are too large for this test");
     // The last members of the topic take the places of the first.
     for (id, at) in ids.iter().zip(11..) {
         assert!(owner.untrack(*id, ms(at)));
@@ -259,10 +210,7 @@ fn restarts_leave_nothing_behind() {
 fn this_node_is_no_member_of_its_own_list() {
     let (_, mut viewer) = pair();
     let me = replica("viewer", 5);
-    assert_eq!(
-        viewer.member_up(NodeIx::SELF, &me, true, T0),
-        Up::Ignored { seen: 1 }
-    );
+    assert_eq!(viewer.member_up(NodeIx::SELF, &me, true, T0), Up::Ignored { seen: 1 });
     viewer.track(&topic(0), "me", b"{}", T0).unwrap();
     viewer.member_down(NodeIx::SELF, 9, T0);
     viewer.member_forget(NodeIx::SELF, 9, T0);

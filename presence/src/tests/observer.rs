@@ -19,18 +19,10 @@ impl Observer {
         let version = shard.observe(topic, now);
         let (told_version, told) = shard.told(topic);
         assert_eq!(version, told_version);
-        let known: BTreeMap<_, _> = told
-            .iter()
-            .map(|e| (e.reference, (e.key.to_owned(), e.meta.to_vec())))
-            .collect();
+        let known: BTreeMap<_, _> =
+            told.iter().map(|e| (e.reference, (e.key.to_owned(), e.meta.to_vec()))).collect();
         let joined = known.keys().copied().collect();
-        Self {
-            topic: topic.clone(),
-            version,
-            known,
-            joined,
-            may_rejoin: false,
-        }
+        Self { topic: topic.clone(), version, known, joined, may_rejoin: false }
     }
 
     /// Versions have no gap; a leave is of a known version, a join of an unknown one that comes
@@ -40,39 +32,26 @@ impl Observer {
         self.version = diff.version;
         let mut left = BTreeMap::new();
         for leave in diff.leaves {
-            let known = self
-                .known
-                .remove(&leave.reference)
-                .expect("leave of an unknown version");
+            let known = self.known.remove(&leave.reference).expect("leave of an unknown version");
             assert_eq!(known, (leave.key.to_string(), leave.meta.to_vec()));
             assert_eq!(leave.previous, None);
             left.insert(leave.reference, leave.key);
         }
         for join in diff.joins {
             if let Some(previous) = join.previous {
-                assert_eq!(
-                    left.get(&previous),
-                    Some(&join.key),
-                    "update of what did not leave"
-                );
+                assert_eq!(left.get(&previous), Some(&join.key), "update of what did not leave");
             }
             let is_first = self.joined.insert(join.reference);
             assert!(is_first || self.may_rejoin, "joined a second time");
             let value = (join.key.to_string(), join.meta.to_vec());
-            assert!(
-                self.known.insert(join.reference, value).is_none(),
-                "known already"
-            );
+            assert!(self.known.insert(join.reference, value).is_none(), "known already");
         }
     }
 
     /// As `presence_state` would show it.
     pub(super) fn contents(&self) -> Vec<(String, Vec<u8>, Ref)> {
-        let mut all: Vec<_> = self
-            .known
-            .iter()
-            .map(|(r, (key, meta))| (key.clone(), meta.clone(), *r))
-            .collect();
+        let mut all: Vec<_> =
+            self.known.iter().map(|(r, (key, meta))| (key.clone(), meta.clone(), *r)).collect();
         all.sort_by(|a, b| (&a.0, a.2).cmp(&(&b.0, b.2)));
         all
     }
@@ -91,18 +70,12 @@ pub(super) fn dispatch<'a>(
     events: Vec<Event>,
     observers: impl IntoIterator<Item = &'a mut Observer>,
 ) -> Vec<(u16, u64, bool)> {
-    let mut by_topic: BTreeMap<Topic, &mut Observer> = observers
-        .into_iter()
-        .map(|observer| (observer.topic.clone(), observer))
-        .collect();
+    let mut by_topic: BTreeMap<Topic, &mut Observer> =
+        observers.into_iter().map(|observer| (observer.topic.clone(), observer)).collect();
     let mut interests = Vec::new();
     for event in events {
         match event {
-            Event::Interest {
-                owner,
-                hash,
-                present,
-            } => interests.push((owner.0, hash, present)),
+            Event::Interest { owner, hash, present } => interests.push((owner.0, hash, present)),
             Event::Diff(diff) => match by_topic.get_mut(&diff.topic) {
                 Some(observer) => observer.follow(diff),
                 None => panic!("a diff of {} without observers", diff.topic),

@@ -63,13 +63,7 @@ impl Node {
             shard.saw_head(ix(other), 1, 0, T0);
         }
         let (live, written) = (Vec::new(), Vec::new());
-        Self {
-            shard,
-            live,
-            set: Orswot::new(),
-            written,
-            applied: [0; NODES],
-        }
+        Self { shard, live, set: Orswot::new(), written, applied: [0; NODES] }
     }
 
     fn add(&mut self, number: usize, member: &str) {
@@ -88,9 +82,7 @@ impl Node {
 
     fn listed(&self) -> BTreeSet<String> {
         let list = self.shard.list(&topic(0));
-        list.iter()
-            .map(|e| String::from_utf8(e.meta.to_vec()).unwrap())
-            .collect()
+        list.iter().map(|e| String::from_utf8(e.meta.to_vec()).unwrap()).collect()
     }
 
     fn expected(&self) -> BTreeSet<String> {
@@ -104,10 +96,7 @@ fn run(nodes: &mut [Node], step: &Step, serial: usize) {
         Step::Track { node: number } => {
             let node = &mut nodes[number];
             let meta = member(number);
-            let id = node
-                .shard
-                .track(&topic(0), "k", meta.as_bytes(), T0)
-                .unwrap();
+            let id = node.shard.track(&topic(0), "k", meta.as_bytes(), T0).unwrap();
             node.add(number, &meta);
             node.live.push((id, meta));
         }

@@ -88,18 +88,14 @@ impl History {
             Write::Track { topic: t, key } => {
                 let tenant = u32::try_from(self.tenants.len()).unwrap();
                 let meta = Self::meta(tenant, 0);
-                let id = owner
-                    .track(&topic(t), &format!("k{key}"), &meta, now)
-                    .unwrap();
+                let id = owner.track(&topic(t), &format!("k{key}"), &meta, now).unwrap();
                 self.tenants.insert(tenant, (vec![owner.head()], None));
                 self.live.push((id, tenant));
             }
             Write::Update { pick } if !self.live.is_empty() => {
                 let (id, tenant) = self.live[usize::from(pick) % self.live.len()];
                 let puts = &mut self.tenants.get_mut(&tenant).unwrap().0;
-                owner
-                    .update(id, &Self::meta(tenant, puts.len()), now)
-                    .unwrap();
+                owner.update(id, &Self::meta(tenant, puts.len()), now).unwrap();
                 puts.push(owner.head());
             }
             Write::Untrack { pick } if !self.live.is_empty() => {
@@ -116,10 +112,7 @@ impl History {
     /// v, and nothing whose successor or removal is up to v.
     fn check(&self, node: &Shard) {
         let v = node.position(OWNER).unwrap().v;
-        let actor = Actor {
-            replica: replica("owner", 1),
-            shard: 0,
-        };
+        let actor = Actor { replica: replica("owner", 1), shard: 0 };
         let mut shown = BTreeSet::new();
         for t in 0..TOPICS {
             for entry in node.list(&topic(t)) {
@@ -137,10 +130,7 @@ impl History {
         for (tenant, (puts, removed)) in &self.tenants {
             let seq = *puts.last().unwrap();
             if removed.is_none() && seq <= v {
-                assert!(
-                    shown.contains(&(*tenant, seq)),
-                    "tenant {tenant} is missing at {v}"
-                );
+                assert!(shown.contains(&(*tenant, seq)), "tenant {tenant} is missing at {v}");
             }
         }
     }
@@ -157,14 +147,10 @@ struct Model {
 
 impl Model {
     fn new(tombstones: usize) -> Self {
-        let mut nodes: Vec<_> = ["a", "b", "c"]
-            .iter()
-            .map(|name| viewer(name, ring(tombstones)))
-            .collect();
+        let mut nodes: Vec<_> =
+            ["a", "b", "c"].iter().map(|name| viewer(name, ring(tombstones))).collect();
         let observe = |node: &mut Shard| -> Vec<_> {
-            (0..TOPICS)
-                .map(|t| Observer::new(node, &topic(t), T0))
-                .collect()
+            (0..TOPICS).map(|t| Observer::new(node, &topic(t), T0)).collect()
         };
         Self {
             owner: owner(ring(tombstones)),
@@ -178,12 +164,7 @@ impl Model {
 
     fn run(&mut self, step: &Step) {
         match *step {
-            Step::Send {
-                by,
-                to,
-                cursor,
-                max_bytes,
-            } => {
+            Step::Send { by, to, cursor, max_bytes } => {
                 let v = self.nodes[to - 1].position(OWNER).unwrap().v;
                 let from = match cursor {
                     Cursor::True => v,
@@ -214,11 +195,7 @@ impl Model {
             return;
         }
         let at = pick % queue.len();
-        let range = if keep {
-            queue[at].clone()
-        } else {
-            queue.swap_remove(at)
-        };
+        let range = if keep { queue[at].clone() } else { queue.swap_remove(at) };
         let node = &mut self.nodes[to];
         let before = node.position(OWNER).unwrap();
         let applied = node.apply(OWNER, range, self.now);
@@ -226,9 +203,7 @@ impl Model {
         assert!(after.v >= before.v && after.head_seen >= before.head_seen);
         assert!(!matches!(applied, Applied::Rejected(_)), "{applied:?}");
         self.history.check(node);
-        self.observers[to]
-            .iter()
-            .for_each(|observer| observer.assert_told(node));
+        self.observers[to].iter().for_each(|observer| observer.assert_told(node));
     }
 
     /// Once all that is due was told, observers know the list.
@@ -254,10 +229,7 @@ impl Model {
             assert_eq!(node.poll_timeout(), None);
             let position = node.position(OWNER).unwrap();
             assert!(position.is_current());
-            assert_eq!(
-                (position.v, position.checksum),
-                (self.owner.head(), self.owner.checksum())
-            );
+            assert_eq!((position.v, position.checksum), (self.owner.head(), self.owner.checksum()));
             for t in 0..TOPICS {
                 assert_eq!(contents(node, &topic(t)), contents(&self.owner, &topic(t)));
             }

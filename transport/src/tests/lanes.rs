@@ -10,15 +10,12 @@ async fn frames_of_each_lane_come_whole_and_in_order() {
     let sender = tokio::spawn(async move {
         for n in 0..FRAMES {
             for lane in [CONTROL, DATA] {
-                let (head, body) = (
-                    Bytes::copy_from_slice(&n.to_le_bytes()),
-                    vec![n as u8; len(n)],
-                );
+                let (head, body) =
+                    (Bytes::copy_from_slice(&n.to_le_bytes()), vec![n as u8; len(n)]);
                 while to_b.room(lane) < body.len() + 100 {
                     tokio::task::yield_now().await;
                 }
-                to_b.send_parts(lane, head, body.into())
-                    .expect("there is room");
+                to_b.send_parts(lane, head, body.into()).expect("there is room");
             }
         }
     });
@@ -67,10 +64,7 @@ async fn a_full_lane_that_drops_counts_and_later_tells_of_room() {
         assert_eq!(b.frame().await.1.len(), frame.len());
     }
     let event = a.next().await;
-    assert!(
-        matches!(&event, Event::Room { link, lane: BULK } if *link == to_b),
-        "{event:?}"
-    );
+    assert!(matches!(&event, Event::Room { link, lane: BULK } if *link == to_b), "{event:?}");
     assert!(!to_b.is_closed());
 }
 
@@ -90,22 +84,15 @@ async fn a_full_lane_that_cuts_ends_the_link_and_says_which() {
     // The close may be lost in the crowd; then the next link tells of it.
     let full = DownReason::ClosedByPeer("lane control is full".into());
     let reason = b.down().await;
-    assert!(
-        reason == full || reason == DownReason::Replaced,
-        "{reason:?}"
-    );
+    assert!(reason == full || reason == DownReason::Replaced, "{reason:?}");
 }
 
 #[tokio::test]
 async fn a_frame_over_the_limit_is_refused_here_and_ends_the_link_there() {
     let strict = Node::configured("b", |c| c.frame_len_max = 1000).await;
     let (_a, to_b, mut b, to_a) = linked(Node::start("a", 1).await, strict).await;
-    assert_eq!(
-        to_a.send(CONTROL, Bytes::from(vec![0; 1001])),
-        Err(SendError::TooLong)
-    );
-    to_b.send(CONTROL, Bytes::from(vec![0; 1001]))
-        .expect("its own limit is higher");
+    assert_eq!(to_a.send(CONTROL, Bytes::from(vec![0; 1001])), Err(SendError::TooLong));
+    to_b.send(CONTROL, Bytes::from(vec![0; 1001])).expect("its own limit is higher");
     assert_eq!(b.down().await, DownReason::Protocol("a frame is too long"));
 }
 
@@ -118,13 +105,9 @@ async fn a_lane_that_does_not_exist_is_refused() {
 
 #[tokio::test]
 async fn a_peer_that_opens_a_lane_twice_or_one_that_is_not_is_cut_off() {
-    for (first, reason) in [
-        (0, "a lane was opened twice"),
-        (9, "a lane that does not exist"),
-    ] {
+    for (first, reason) in [(0, "a lane was opened twice"), (9, "a lane that does not exist")] {
         let (_a, to_b, mut b, _) = pair().await;
-        to_b.send(CONTROL, Bytes::from_static(b"takes the lane"))
-            .expect("the link is up");
+        to_b.send(CONTROL, Bytes::from_static(b"takes the lane")).expect("the link is up");
         b.frame().await;
         let mut stream = to_b.connection().open_uni().await.expect("the link is up");
         stream.write_all(&[first]).await.expect("the link is up");
@@ -139,19 +122,10 @@ async fn a_panic_in_the_direct_handler_ends_its_link_only() {
     c.keep(&b);
     let c_to_b = c.up().await;
     b.up().await;
-    to_b.send(DATA, Bytes::from_static(b"poison"))
-        .expect("the link is up");
-    assert_eq!(
-        b.down().await,
-        DownReason::Internal("a task panicked: poisoned".into())
-    );
-    assert_eq!(
-        a.down().await,
-        DownReason::ClosedByPeer("internal failure".into())
-    );
-    c_to_b
-        .send(DATA, Bytes::from_static(b"fine"))
-        .expect("the link is up");
+    to_b.send(DATA, Bytes::from_static(b"poison")).expect("the link is up");
+    assert_eq!(b.down().await, DownReason::Internal("a task panicked: poisoned".into()));
+    assert_eq!(a.down().await, DownReason::ClosedByPeer("internal failure".into()));
+    c_to_b.send(DATA, Bytes::from_static(b"fine")).expect("the link is up");
     assert_eq!(b.direct().await, "fine");
 }
 
@@ -161,13 +135,7 @@ async fn a_datagram_crosses_and_a_long_one_is_refused() {
     let data = Bytes::from(vec![5; to_b.datagram_max()]);
     assert!(data.len() > 1000);
     to_b.datagram(data.clone()).expect("it is not too long");
-    let got = b.wait(|e| {
-        if let Event::Datagram { data, .. } = e {
-            Some(data)
-        } else {
-            None
-        }
-    });
+    let got = b.wait(|e| if let Event::Datagram { data, .. } = e { Some(data) } else { None });
     assert_eq!(got.await, data);
     let long = Bytes::from(vec![0; 65536]);
     assert_eq!(to_b.datagram(long), Err(DatagramError::TooLong));
@@ -220,19 +188,10 @@ async fn a_request_without_an_answer_says_why() {
     });
     let ask = |body: &'static str, limit| to_b.request(Bytes::from(body), limit);
     assert_eq!(ask("drop", PATIENCE).await, Err(RequestError::Unanswered));
-    assert_eq!(
-        ask("too long", PATIENCE).await,
-        Err(RequestError::Unanswered)
-    );
-    assert_eq!(
-        ask("hold", Duration::from_millis(50)).await,
-        Err(RequestError::TimedOut)
-    );
+    assert_eq!(ask("too long", PATIENCE).await, Err(RequestError::Unanswered));
+    assert_eq!(ask("hold", Duration::from_millis(50)).await, Err(RequestError::TimedOut));
     let too_long = Bytes::from(vec![0; REQUEST_LEN_MAX + 1]);
-    assert_eq!(
-        to_b.request(too_long, PATIENCE).await,
-        Err(RequestError::TooLong)
-    );
+    assert_eq!(to_b.request(too_long, PATIENCE).await, Err(RequestError::TooLong));
     let (answer, ()) = tokio::join!(ask("hold", PATIENCE), async { to_b.close("enough") });
     assert_eq!(answer, Err(RequestError::Closed));
     drop(held);

@@ -21,10 +21,8 @@ async fn both_sides_learn_who_the_other_is() {
 
 /// Frames that crossed both ways prove that each side uses the link that the other uses.
 async fn talk(a: &mut Node, to_b: &Link, b: &mut Node, to_a: &Link) {
-    to_b.send(CONTROL, Bytes::from_static(b"to b"))
-        .expect("the link is up");
-    to_a.send(CONTROL, Bytes::from_static(b"to a"))
-        .expect("the link is up");
+    to_b.send(CONTROL, Bytes::from_static(b"to b")).expect("the link is up");
+    to_a.send(CONTROL, Bytes::from_static(b"to a")).expect("the link is up");
     for (node, wanted) in [(b, "to b"), (a, "to a")] {
         match node.next().await {
             Event::Frame { frame, .. } => assert_eq!(frame, wanted),
@@ -63,11 +61,7 @@ async fn an_address_that_leads_to_a_linked_peer_is_not_dialled_again_and_again()
         for _ in 0..200 {
             talk(&mut a, &to_b, &mut b, &to_a).await;
         }
-        assert_eq!(
-            a.transport.stats().dials,
-            2,
-            "the second address was dialled once"
-        );
+        assert_eq!(a.transport.stats().dials, 2, "the second address was dialled once");
         assert!(!to_b.is_closed());
     }
 }
@@ -78,16 +72,8 @@ async fn a_newer_run_replaces_the_older_one_at_once() {
     let mut new = Node::start("a", 2).await;
     new.keep(&b);
     let to_b = new.up().await;
-    assert!(matches!(
-        b.next().await,
-        Event::Down {
-            reason: DownReason::Replaced,
-            ..
-        }
-    ));
-    let Event::Up(to_new) = b.next().await else {
-        panic!("the new link comes after")
-    };
+    assert!(matches!(b.next().await, Event::Down { reason: DownReason::Replaced, .. }));
+    let Event::Up(to_new) = b.next().await else { panic!("the new link comes after") };
     assert_eq!(to_new.peer().incarnation, 2);
     talk(&mut new, &to_b, &mut b, &to_new).await;
 
@@ -96,11 +82,7 @@ async fn a_newer_run_replaces_the_older_one_at_once() {
         Event::Stale { seen, by, fresh } => Some((seen, by, fresh)),
         _ => None,
     });
-    assert_eq!(
-        stale.await,
-        (2, "b".to_owned(), false),
-        "the old run is told, when it dials again"
-    );
+    assert_eq!(stale.await, (2, "b".to_owned(), false), "the old run is told, when it dials again");
 }
 
 #[tokio::test]
@@ -110,22 +92,14 @@ async fn a_stale_replica_is_told_what_was_seen_and_may_come_back_with_more() {
         1,
         |_| {},
         |_, incarnation| {
-            if incarnation < 7 {
-                Admit::Stale { seen: 7 }
-            } else {
-                Admit::Yes
-            }
+            if incarnation < 7 { Admit::Stale { seen: 7 } } else { Admit::Yes }
         },
     )
     .await;
     let mut a = Node::start("a", 1).await;
     a.keep(&b);
     match a.next().await {
-        Event::Stale {
-            seen: 7,
-            by,
-            fresh: true,
-        } => assert_eq!(by, "b"),
+        Event::Stale { seen: 7, by, fresh: true } => assert_eq!(by, "b"),
         other => panic!("expected to be stale, got {other:?}"),
     }
     a.transport.set_identity(identity("a", 8)).expect("sound");
@@ -142,9 +116,7 @@ async fn an_acceptor_that_is_stale_is_told_as_well() {
     let event = b.next().await;
     assert!(matches!(event, Event::Stale { seen: 7, .. }), "{event:?}");
     let failed = a.wait(|event| match event {
-        Event::DialFailed {
-            error, attempt: 1, ..
-        } => Some(error),
+        Event::DialFailed { error, attempt: 1, .. } => Some(error),
         _ => None,
     });
     assert_eq!(failed.await, DialError::OlderPeer("b".into()));
@@ -165,10 +137,7 @@ async fn a_node_that_dials_itself_notices_and_stops() {
     let mut a = Node::start("a", 1).await;
     a.keep(&a);
     let event = a.next().await;
-    assert!(
-        matches!(event, Event::DialedSelf { address } if address == a.address()),
-        "{event:?}"
-    );
+    assert!(matches!(event, Event::DialedSelf { address } if address == a.address()), "{event:?}");
     assert_eq!(a.transport.stats().kept, 0);
 }
 
@@ -182,17 +151,7 @@ async fn of_two_nodes_of_one_name_the_older_run_is_told() {
             newer.keep(&older)
         }
         let event = older.next().await;
-        assert!(
-            matches!(
-                event,
-                Event::Stale {
-                    seen: 2,
-                    fresh: true,
-                    ..
-                }
-            ),
-            "{event:?}"
-        );
+        assert!(matches!(event, Event::Stale { seen: 2, fresh: true, .. }), "{event:?}");
     }
 }
 
@@ -215,12 +174,7 @@ async fn an_address_where_nobody_listens_is_told_of_once() {
     let mut a = Node::configured("a", |c| c.handshake_timeout = Duration::from_millis(100)).await;
     a.transport.keep(address);
     match a.next().await {
-        Event::DialFailed {
-            address: at,
-            error: DialError::TimedOut,
-            attempt: 1,
-            ..
-        } => {
+        Event::DialFailed { address: at, error: DialError::TimedOut, attempt: 1, .. } => {
             assert_eq!(at, address);
         }
         other => panic!("expected a failed dial, got {other:?}"),
@@ -248,8 +202,7 @@ async fn a_forgotten_address_keeps_its_link_but_is_not_dialled_again() {
 async fn closing_delivers_what_is_queued_and_ends_the_events() {
     let (mut a, to_b, mut b, _) = pair().await;
     for n in 0..1000u32 {
-        to_b.send(CONTROL, Bytes::from(vec![0; 1000 + n as usize]))
-            .expect("fits");
+        to_b.send(CONTROL, Bytes::from(vec![0; 1000 + n as usize])).expect("fits");
     }
     let closing = a.transport.clone();
     let closing = tokio::spawn(async move { closing.close("bye", PATIENCE).await });
@@ -266,11 +219,7 @@ async fn closing_delivers_what_is_queued_and_ends_the_events() {
 #[tokio::test]
 async fn a_dropped_transport_lets_go_of_everything() {
     let (a, to_b, mut b, _) = pair().await;
-    let Node {
-        transport,
-        mut events,
-        ..
-    } = a;
+    let Node { transport, mut events, .. } = a;
     drop(transport);
     assert!(matches!(b.down().await, DownReason::ClosedByPeer(_)));
     let rest = async { while events.next().await.is_some() {} };
@@ -292,10 +241,7 @@ async fn one_way_cut(target: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
             } else if *is_cut.borrow() {
                 continue;
             }
-            socket
-                .send_to(&packet[..len], to)
-                .await
-                .expect("loopback takes it");
+            socket.send_to(&packet[..len], to).await.expect("loopback takes it");
         }
     });
     (address, cut)
@@ -325,8 +271,5 @@ async fn redial_after_a_one_way_cut(dialler: &str, acceptor: &str) {
 
 #[tokio::test]
 async fn who_lost_a_link_gets_a_new_one_while_the_peer_still_believes_in_the_old() {
-    tokio::join!(
-        redial_after_a_one_way_cut("a", "b"),
-        redial_after_a_one_way_cut("b", "a")
-    );
+    tokio::join!(redial_after_a_one_way_cut("a", "b"), redial_after_a_one_way_cut("b", "a"));
 }

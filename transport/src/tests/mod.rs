@@ -41,11 +41,7 @@ fn secret(byte: u8) -> Secret {
 }
 
 fn identity(name: &str, incarnation: u64) -> Identity {
-    Identity {
-        name: name.into(),
-        incarnation,
-        hello: Bytes::from(format!("hello of {name}")),
-    }
+    Identity { name: name.into(), incarnation, hello: Bytes::from(format!("hello of {name}")) }
 }
 
 fn config() -> Config {
@@ -99,26 +95,16 @@ impl Node {
         // A port that was given up a moment ago may still be taken.
         let bind = async {
             loop {
-                match Transport::bind(
-                    config.clone(),
-                    identity(name, incarnation),
-                    handlers.clone(),
-                )
-                .await
+                match Transport::bind(config.clone(), identity(name, incarnation), handlers.clone())
+                    .await
                 {
                     Err(BindError::Socket { .. }) => tokio::task::yield_now().await,
                     other => return other.expect("the configuration is sound"),
                 }
             }
         };
-        let (transport, events) = timeout(PATIENCE, bind)
-            .await
-            .expect("the port becomes free");
-        Self {
-            transport,
-            events,
-            direct,
-        }
+        let (transport, events) = timeout(PATIENCE, bind).await.expect("the port becomes free");
+        Self { transport, events, direct }
     }
 
     fn address(&self) -> SocketAddr {
@@ -131,8 +117,7 @@ impl Node {
 
     async fn next(&mut self) -> Event {
         let next = timeout(PATIENCE, self.events.next()).await;
-        next.expect("an event comes")
-            .expect("the transport is open")
+        next.expect("an event comes").expect("the transport is open")
     }
 
     /// The first event that is wanted; others are passed over.
@@ -145,53 +130,32 @@ impl Node {
     }
 
     async fn up(&mut self) -> Link {
-        self.wait(|event| {
-            if let Event::Up(link) = event {
-                Some(link)
-            } else {
-                None
-            }
-        })
-        .await
+        self.wait(|event| if let Event::Up(link) = event { Some(link) } else { None }).await
     }
 
     async fn down(&mut self) -> DownReason {
-        self.wait(|event| {
-            if let Event::Down { reason, .. } = event {
-                Some(reason)
-            } else {
-                None
-            }
-        })
-        .await
+        self.wait(|event| if let Event::Down { reason, .. } = event { Some(reason) } else { None })
+            .await
     }
 
     async fn refused(&mut self) -> Refusal {
-        self.wait(|event| {
-            if let Event::Refused { reason, .. } = event {
-                Some(reason)
-            } else {
-                None
-            }
-        })
+        self.wait(
+            |event| {
+                if let Event::Refused { reason, .. } = event { Some(reason) } else { None }
+            },
+        )
         .await
     }
 
     async fn frame(&mut self) -> (Lane, Bytes) {
         self.wait(|event| {
-            if let Event::Frame { lane, frame, .. } = event {
-                Some((lane, frame))
-            } else {
-                None
-            }
+            if let Event::Frame { lane, frame, .. } = event { Some((lane, frame)) } else { None }
         })
         .await
     }
 
     async fn direct(&mut self) -> Bytes {
-        let frame = timeout(PATIENCE, self.direct.recv())
-            .await
-            .expect("a frame comes");
+        let frame = timeout(PATIENCE, self.direct.recv()).await.expect("a frame comes");
         frame.expect("the transport lives").1
     }
 }

@@ -9,30 +9,16 @@ async fn refusal(change: impl FnOnce(&mut Config)) -> (Refusal, Refusal) {
     let mut a = Node::configured("a", change).await;
     a.keep(&b);
     let (at_a, at_b) = (a.refused().await, b.refused().await);
-    assert_eq!(
-        (at_a.address, at_a.inbound, at_a.by_us),
-        (b.address(), false, false)
-    );
-    assert_eq!(
-        (at_b.address, at_b.inbound, at_b.by_us),
-        (a.address(), true, true)
-    );
+    assert_eq!((at_a.address, at_a.inbound, at_a.by_us), (b.address(), false, false));
+    assert_eq!((at_b.address, at_b.inbound, at_b.by_us), (a.address(), true, true));
     assert!(a.transport.links().is_empty());
 
-    to_b.send(CONTROL, Bytes::from_static(b"still there"))
-        .expect("the link is up");
+    to_b.send(CONTROL, Bytes::from_static(b"still there")).expect("the link is up");
     let event = b.next().await;
-    assert!(
-        matches!(event, Event::Frame { .. }),
-        "a refusal is told once, then: {event:?}"
-    );
-    to_c.send(CONTROL, Bytes::from_static(b"still there"))
-        .expect("the link is up");
+    assert!(matches!(event, Event::Frame { .. }), "a refusal is told once, then: {event:?}");
+    to_c.send(CONTROL, Bytes::from_static(b"still there")).expect("the link is up");
     let event = c.next().await;
-    assert!(
-        matches!(event, Event::Frame { .. }),
-        "nothing else happened to c: {event:?}"
-    );
+    assert!(matches!(event, Event::Frame { .. }), "nothing else happened to c: {event:?}");
     (at_a, at_b)
 }
 
@@ -46,49 +32,22 @@ async fn another_secret() {
             at_a.address
         )
     );
-    assert_eq!(
-        (at_a.cause, at_b.cause),
-        (RefusalCause::Secret, RefusalCause::Secret)
-    );
+    assert_eq!((at_a.cause, at_b.cause), (RefusalCause::Secret, RefusalCause::Secret));
 }
 
 #[tokio::test]
 async fn another_cluster_name() {
     let (at_a, at_b) = refusal(|c| c.cluster = "other".into()).await;
-    assert_eq!(
-        at_a.cause,
-        RefusalCause::Cluster {
-            ours: "other".into(),
-            theirs: None
-        }
-    );
+    assert_eq!(at_a.cause, RefusalCause::Cluster { ours: "other".into(), theirs: None });
     let theirs = Some("other".to_owned());
-    assert_eq!(
-        at_b.cause,
-        RefusalCause::Cluster {
-            ours: "test".into(),
-            theirs
-        }
-    );
+    assert_eq!(at_b.cause, RefusalCause::Cluster { ours: "test".into(), theirs });
 }
 
 #[tokio::test]
 async fn no_common_wire_version() {
     let (at_a, at_b) = refusal(|c| c.wire = 2..=3).await;
-    assert_eq!(
-        at_a.cause,
-        RefusalCause::Wire {
-            ours: (2, 3),
-            theirs: Some((1, 1))
-        }
-    );
-    assert_eq!(
-        at_b.cause,
-        RefusalCause::Wire {
-            ours: (1, 1),
-            theirs: Some((2, 3))
-        }
-    );
+    assert_eq!(at_a.cause, RefusalCause::Wire { ours: (2, 3), theirs: Some((1, 1)) });
+    assert_eq!(at_b.cause, RefusalCause::Wire { ours: (1, 1), theirs: Some((2, 3)) });
 }
 
 #[tokio::test]
@@ -126,10 +85,7 @@ async fn a_full_node_says_so_and_keeps_the_links_it_has() {
 
 #[tokio::test]
 async fn unsound_configurations_and_identities_are_refused() {
-    let handlers = Handlers {
-        direct: Arc::new(|_, _, _| {}),
-        admit: Arc::new(|_, _| Admit::Yes),
-    };
+    let handlers = Handlers { direct: Arc::new(|_, _, _| {}), admit: Arc::new(|_, _| Admit::Yes) };
     let changes: [fn(&mut Config); 6] = [
         |c| c.secrets.clear(),
         |c| c.secrets = vec![secret(1); 3],
@@ -144,24 +100,14 @@ async fn unsound_configurations_and_identities_are_refused() {
         let bound = Transport::bind(config, identity("a", 1), handlers.clone()).await;
         assert!(matches!(bound, Err(BindError::Config(_))));
     }
-    for (name, hello) in [
-        (String::new(), 0),
-        ("n".repeat(256), 0),
-        ("a".into(), HELLO_LEN_MAX + 1),
-    ] {
-        let identity = Identity {
-            name,
-            incarnation: 1,
-            hello: Bytes::from(vec![0; hello]),
-        };
+    for (name, hello) in [(String::new(), 0), ("n".repeat(256), 0), ("a".into(), HELLO_LEN_MAX + 1)]
+    {
+        let identity = Identity { name, incarnation: 1, hello: Bytes::from(vec![0; hello]) };
         let bound = Transport::bind(config(), identity, handlers.clone()).await;
         assert!(matches!(bound, Err(BindError::Identity(_))));
     }
     let taken = Node::start("a", 1).await;
-    let again = Config {
-        listen: taken.address(),
-        ..config()
-    };
+    let again = Config { listen: taken.address(), ..config() };
     let bound = Transport::bind(again, identity("a", 1), handlers).await;
     assert!(matches!(bound, Err(BindError::Socket { .. })));
 }

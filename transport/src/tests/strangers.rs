@@ -10,20 +10,13 @@ use crate::{close, tls};
 async fn stranger(to: SocketAddr) -> (Endpoint, Connection) {
     let (_, client): (_, ClientConfig) = tls::quic(&config()).expect("sound");
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a port");
-    let connecting = endpoint
-        .connect_with(client, to, tls::SERVER_NAME)
-        .expect("an address");
-    let connection = timeout(PATIENCE, connecting)
-        .await
-        .expect("in time")
-        .expect("TLS agrees");
+    let connecting = endpoint.connect_with(client, to, tls::SERVER_NAME).expect("an address");
+    let connection = timeout(PATIENCE, connecting).await.expect("in time").expect("TLS agrees");
     (endpoint, connection)
 }
 
 async fn end(connection: &Connection) -> ConnectionError {
-    timeout(PATIENCE, connection.closed())
-        .await
-        .expect("it is closed")
+    timeout(PATIENCE, connection.closed()).await.expect("it is closed")
 }
 
 #[tokio::test]
@@ -36,13 +29,9 @@ async fn garbage_disturbs_nobody() {
         if let Some(first) = garbage.first_mut().filter(|_| n % 2 == 0) {
             *first |= 0xc0;
         }
-        socket
-            .send_to(&garbage, b.address())
-            .await
-            .expect("loopback takes it");
+        socket.send_to(&garbage, b.address()).await.expect("loopback takes it");
     }
-    to_b.send(CONTROL, Bytes::from_static(b"still there"))
-        .expect("the link is up");
+    to_b.send(CONTROL, Bytes::from_static(b"still there")).expect("the link is up");
     let event = b.next().await;
     assert!(matches!(event, Event::Frame { .. }), "{event:?}");
 }
@@ -54,23 +43,14 @@ async fn a_client_that_proves_nothing_is_closed_in_time_and_nothing_is_read() {
     let (_endpoint, slow) = stranger(b.address()).await;
     let (mut send, _receive) = slow.open_bi().await.expect("one stream is allowed");
     send.write_all(b"wing").await.expect("it is open");
-    assert!(matches!(
-        end(&silent).await,
-        ConnectionError::ApplicationClosed(_)
-    ));
-    assert!(matches!(
-        end(&slow).await,
-        ConnectionError::ApplicationClosed(_)
-    ));
+    assert!(matches!(end(&silent).await, ConnectionError::ApplicationClosed(_)));
+    assert!(matches!(end(&slow).await, ConnectionError::ApplicationClosed(_)));
 
     let mut a = Node::start("a", 1).await;
     a.keep(&b);
     a.up().await;
     let event = b.next().await;
-    assert!(
-        matches!(event, Event::Up(_)),
-        "strangers make no events: {event:?}"
-    );
+    assert!(matches!(event, Event::Up(_)), "strangers make no events: {event:?}");
     assert_eq!(b.transport.stats().handshakes, 0);
 }
 
@@ -94,14 +74,9 @@ async fn handshakes_in_progress_are_limited() {
     // One address may have a quarter of the places: the second is turned away.
     let (_, client) = tls::quic(&config()).expect("sound");
     let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a port");
-    let second = endpoint
-        .connect_with(client, b.address(), tls::SERVER_NAME)
-        .expect("an address");
+    let second = endpoint.connect_with(client, b.address(), tls::SERVER_NAME).expect("an address");
     let second = timeout(PATIENCE, second).await.expect("in time");
-    assert!(
-        matches!(second, Err(ConnectionError::ConnectionClosed(_))),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(ConnectionError::ConnectionClosed(_))), "{second:?}");
     assert_eq!(b.transport.stats().crowded_out, 1);
 }
 
@@ -136,14 +111,7 @@ async fn a_dial_to_something_else_says_so() {
     a.transport.keep(address);
     let event = a.next().await;
     assert!(
-        matches!(
-            event,
-            Event::DialFailed {
-                error: DialError::Tls(_),
-                attempt: 1,
-                ..
-            }
-        ),
+        matches!(event, Event::DialFailed { error: DialError::Tls(_), attempt: 1, .. }),
         "{event:?}"
     );
 }

@@ -49,9 +49,7 @@ fn read_request(stream: &mut TcpStream) -> String {
         request.extend_from_slice(&chunk[..read]);
         let text = String::from_utf8_lossy(&request).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "));
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if read == 0 || body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 return text;
             }

@@ -11,11 +11,7 @@ fn refusal(text: &str) -> String {
 
 fn warnings(config: &Config) -> String {
     let warnings = config.check().unwrap();
-    warnings
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn with_secret(text: &str) -> Config {
@@ -45,10 +41,7 @@ fn listening_elsewhere_wants_anonymous_decided() {
 fn clustering_elsewhere_wants_a_secret() {
     let said = refusal("[cluster]\nlisten = \"10.0.0.1:4400\"");
     assert!(said.starts_with("cluster.listen is 10.0.0.1:4400, not loopback, and there is no cluster secret: set WINGBEAT_CLUSTER_SECRET or cluster.secret_file"), "{said}");
-    assert_eq!(
-        warnings(&with_secret("[cluster]\nlisten = \"10.0.0.1:4400\"")),
-        ""
-    );
+    assert_eq!(warnings(&with_secret("[cluster]\nlisten = \"10.0.0.1:4400\"")), "");
 }
 
 #[test]
@@ -69,21 +62,13 @@ fn a_wildcard_wants_an_address_to_advertise() {
             )
         );
     }
-    assert_eq!(
-        warnings(&with_secret(&format!(
-            "{text}\nadvertise = \"10.0.0.1:4400\""
-        ))),
-        ""
-    );
+    assert_eq!(warnings(&with_secret(&format!("{text}\nadvertise = \"10.0.0.1:4400\""))), "");
 }
 
 #[test]
 fn a_node_that_joins_listens_on_loopback_by_default_and_reaches_no_further() {
     let config = parse("[cluster]\njoin = [\"127.0.0.1:4401\"]");
-    assert_eq!(
-        config.cluster_listener(),
-        Some("127.0.0.1:4400".parse().unwrap())
-    );
+    assert_eq!(config.cluster_listener(), Some("127.0.0.1:4400".parse().unwrap()));
     assert_eq!(config.check(), Ok(vec![]));
     let said = refusal("[cluster]\njoin = [\"10.0.0.1:4400\"]");
     assert_eq!(
@@ -95,11 +80,9 @@ fn a_node_that_joins_listens_on_loopback_by_default_and_reaches_no_further() {
 #[test]
 fn processes_of_one_machine_share_a_key_made_of_the_clusters_name() {
     let secrets = |name| {
-        parse(&format!(
-            "[cluster]\nname = \"{name}\"\njoin = [\"localhost:1\"]"
-        ))
-        .cluster_secrets()
-        .unwrap()
+        parse(&format!("[cluster]\nname = \"{name}\"\njoin = [\"localhost:1\"]"))
+            .cluster_secrets()
+            .unwrap()
     };
     assert_eq!(secrets("a"), secrets("a"));
     assert_ne!(secrets("a"), secrets("b"));
@@ -113,19 +96,10 @@ fn a_secret_comes_from_the_variable_or_else_the_file_two_in_a_rotation() {
     folder.write("secret", &format!("{other}\n{SECRET}\n"));
     let file = folder.write("wingbeat.toml", "[cluster]\nsecret_file = \"secret\"");
     let config = Config::load(Some(&file), [], &[]).unwrap();
-    assert_eq!(
-        config.cluster_secrets(),
-        Ok(vec![other.clone().into_bytes(), SECRET.into()])
-    );
-    let variable = (
-        "WINGBEAT_CLUSTER_SECRET".into(),
-        format!("{SECRET},{other}").into(),
-    );
+    assert_eq!(config.cluster_secrets(), Ok(vec![other.clone().into_bytes(), SECRET.into()]));
+    let variable = ("WINGBEAT_CLUSTER_SECRET".into(), format!("{SECRET},{other}").into());
     let config = Config::load(Some(&file), [variable], &[]).unwrap();
-    assert_eq!(
-        config.cluster_secrets(),
-        Ok(vec![SECRET.into(), other.into_bytes()])
-    );
+    assert_eq!(config.cluster_secrets(), Ok(vec![SECRET.into(), other.into_bytes()]));
 }
 
 #[test]
@@ -134,28 +108,15 @@ fn bad_secrets_are_refused_without_being_shown() {
     let secrets = |text: &str| {
         folder.write("secret", text);
         let file = folder.write("wingbeat.toml", "[cluster]\nsecret_file = \"secret\"");
-        Config::load(Some(&file), [], &[])
-            .unwrap()
-            .cluster_secrets()
-            .unwrap_err()
+        Config::load(Some(&file), [], &[]).unwrap().cluster_secrets().unwrap_err()
     };
-    assert!(matches!(
-        secrets("hush-hush"),
-        SecretError::Short {
-            len: 9,
-            min: 32,
-            ..
-        }
-    ));
+    assert!(matches!(secrets("hush-hush"), SecretError::Short { len: 9, min: 32, .. }));
     assert!(matches!(secrets(""), SecretError::Malformed { .. }));
     assert!(matches!(
         secrets(&format!("{SECRET}\n{SECRET}\n{SECRET}")),
         SecretError::Malformed { .. }
     ));
-    assert!(matches!(
-        secrets(&format!("{SECRET} with spaces")),
-        SecretError::Malformed { .. }
-    ));
+    assert!(matches!(secrets(&format!("{SECRET} with spaces")), SecretError::Malformed { .. }));
     assert!(!secrets("hush-hush").to_string().contains("hush"));
     let config = load("", &[("WINGBEAT_CLUSTER_SECRET", "hush-hush")], &[]).unwrap();
     assert!(!format!("{config:?} {}", config.cluster_secrets().unwrap_err()).contains("hush"));
@@ -168,10 +129,8 @@ fn a_secret_file_that_others_can_read_is_warned_about() {
     use std::{fs, os::unix::fs::PermissionsExt as _};
     let folder = Folder::new();
     let secret = folder.write("secret", SECRET);
-    let file = folder.write(
-        "wingbeat.toml",
-        "[cluster]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"secret\"",
-    );
+    let file = folder
+        .write("wingbeat.toml", "[cluster]\nlisten = \"127.0.0.1:0\"\nsecret_file = \"secret\"");
     let config = Config::load(Some(&file), [], &[]).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
     let path = secret.display();
@@ -189,23 +148,11 @@ fn an_api_token_that_is_missing_empty_or_short_is_refused() {
     let file = folder.write("wingbeat.toml", "[auth]\napi_token_file = \"token\"");
     let config = Config::load(Some(&file), [], &[]).unwrap();
     let said = || config.check().unwrap_err().to_string();
-    assert!(
-        said().contains("cannot be read: No such file"),
-        "{}",
-        said()
-    );
+    assert!(said().contains("cannot be read: No such file"), "{}", said());
     folder.write("token", "\n");
-    assert!(
-        said().contains("want one line of visible ASCII"),
-        "{}",
-        said()
-    );
+    assert!(said().contains("want one line of visible ASCII"), "{}", said());
     folder.write("token", "short");
-    assert!(
-        said().contains("a secret of 5 bytes, want at least 16"),
-        "{}",
-        said()
-    );
+    assert!(said().contains("a secret of 5 bytes, want at least 16"), "{}", said());
     folder.write("token", "0123456789abcdef\n");
     let token = config.api_token().unwrap().unwrap();
     assert_eq!(token.expose(), "0123456789abcdef");
@@ -223,18 +170,6 @@ fn a_rule_behind_one_that_takes_all_its_topics_is_warned_about() {
 
 #[test]
 fn a_node_without_a_name_is_named_after_its_machine_and_port() {
-    assert!(
-        Config::default()
-            .node_name(4001)
-            .unwrap()
-            .as_str()
-            .ends_with("-4001")
-    );
-    assert_eq!(
-        parse("[node]\nname = \"n1\"")
-            .node_name(4001)
-            .unwrap()
-            .as_str(),
-        "n1"
-    );
+    assert!(Config::default().node_name(4001).unwrap().as_str().ends_with("-4001"));
+    assert_eq!(parse("[node]\nname = \"n1\"").node_name(4001).unwrap().as_str(), "n1");
 }

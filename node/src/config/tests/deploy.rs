@@ -7,10 +7,7 @@ use toml::de::DeTable;
 use super::load;
 use crate::config::{Config, keys};
 
-const FILE: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../deploy/wingbeat.toml"
-));
+const FILE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/wingbeat.toml"));
 
 /// The file with each commented key live: `#` before anything but a space.
 fn uncommented() -> String {
@@ -25,10 +22,7 @@ fn uncommented() -> String {
 fn listed(text: &str) -> BTreeMap<String, String> {
     let mut section = String::new();
     let mut keys = BTreeMap::new();
-    for line in text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-    {
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         match line.split_once(" = ") {
             Some((key, value)) => {
                 let former = keys.insert(format!("{section}.{key}"), value.to_owned());
@@ -48,28 +42,17 @@ fn the_file_as_it_is_changes_nothing() {
 #[test]
 fn the_file_lists_every_key_of_the_code_at_its_default_and_no_other() {
     assert_eq!(listed(&uncommented()), listed(&Config::default().to_toml()));
-    assert_eq!(
-        load(&uncommented(), &[], &[]),
-        Ok(Config {
-            ..Config::default()
-        })
-    );
+    assert_eq!(load(&uncommented(), &[], &[]), Ok(Config { ..Config::default() }));
 }
 
 #[test]
 fn the_file_keeps_the_order_of_the_code() {
     let table = DeTable::parse(FILE).unwrap();
-    let mut sections: Vec<_> = table
-        .get_ref()
-        .keys()
-        .map(|key| (key.span().start, key.get_ref()))
-        .collect();
+    let mut sections: Vec<_> =
+        table.get_ref().keys().map(|key| (key.span().start, key.get_ref())).collect();
     sections.sort();
     assert_eq!(
-        sections
-            .into_iter()
-            .map(|(_, name)| name.as_ref())
-            .collect::<Vec<_>>(),
+        sections.into_iter().map(|(_, name)| name.as_ref()).collect::<Vec<_>>(),
         keys::sections()
     );
 }

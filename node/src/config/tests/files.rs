@@ -41,10 +41,7 @@ fn an_unknown_section_names_the_one_that_was_meant() {
         complaint("[[channels]]\ntopic = \"a\""),
         "wingbeat.toml:1: unknown section [channels], did you mean [[channel]]?"
     );
-    assert_eq!(
-        complaint("[tcp]\n"),
-        "wingbeat.toml:1: unknown section [tcp]"
-    );
+    assert_eq!(complaint("[tcp]\n"), "wingbeat.toml:1: unknown section [tcp]");
 }
 
 /// Two lines of a file, and what is said of the second.
@@ -53,10 +50,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "[http]\nidle_timeout = \"10x\"",
         r#"http.idle_timeout: "10x" is no duration, write 10s or 2m"#,
     ),
-    (
-        "[http]\nidle_timeout = 10",
-        "http.idle_timeout: 10 is no duration, write 10s or 2m",
-    ),
+    ("[http]\nidle_timeout = 10", "http.idle_timeout: 10 is no duration, write 10s or 2m"),
     (
         "[http]\nidle_timeout = \"1ms\"",
         r#"http.idle_timeout: "1ms" is out of bounds, write 1s to 1day"#,
@@ -73,10 +67,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "[http]\nmax_frame_size = \"1 bag\"",
         r#"http.max_frame_size: "1 bag" is no size, write 64KiB or 10MB"#,
     ),
-    (
-        "[http]\nmax_connections = -1",
-        "http.max_connections: -1 is no whole number",
-    ),
+    ("[http]\nmax_connections = -1", "http.max_connections: -1 is no whole number"),
     (
         "[http]\nmax_connections = 0",
         "http.max_connections: 0 is out of bounds, write 1 to 10,000,000",
@@ -93,22 +84,13 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "[node]\nname = \"a b\"",
         r#"node.name: "a b" is no node name, write 1 to 128 bytes of visible ASCII"#,
     ),
-    (
-        "[cluster]\nprofile = \"man\"",
-        r#"cluster.profile: "man" is none of "lan", "wan""#,
-    ),
+    ("[cluster]\nprofile = \"man\"", r#"cluster.profile: "man" is none of "lan", "wan""#),
     (
         "[cluster]\njoin = [\"one:1\", \"two\"]",
         r#"cluster.join: "two" is no seed, write HOST:PORT, IP:PORT or dns:HOST:PORT"#,
     ),
-    (
-        "[cluster]\nname = \"\"",
-        r#"cluster.name: "" is out of bounds, write 1 to 64 bytes"#,
-    ),
-    (
-        "[auth]\nanonymous = \"yes\"",
-        r#"auth.anonymous: "yes" is neither true nor false"#,
-    ),
+    ("[cluster]\nname = \"\"", r#"cluster.name: "" is out of bounds, write 1 to 64 bytes"#),
+    ("[auth]\nanonymous = \"yes\"", r#"auth.anonymous: "yes" is neither true nor false"#),
     (
         "[limits]\njoins_per_second = 0",
         r#"limits.joins_per_second: 0 is no rate, write a number from 1 up or "off""#,
@@ -155,10 +137,7 @@ fn a_channel_rule_is_checked_like_a_section() {
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let said = complaint("[node]\nnam = 1\n[auth]\nanonymous = 3\n[http]\nlisten = 4");
     let places: Vec<_> = said.lines().map(|line| &line[..16]).collect();
-    assert_eq!(
-        places,
-        ["wingbeat.toml:2:", "wingbeat.toml:4:", "wingbeat.toml:6:"]
-    );
+    assert_eq!(places, ["wingbeat.toml:2:", "wingbeat.toml:4:", "wingbeat.toml:6:"]);
 }
 
 #[test]
@@ -171,10 +150,7 @@ fn what_is_not_toml_is_told_with_its_line() {
 fn a_missing_file_is_named() {
     let path = Path::new("/nowhere/wingbeat.toml");
     let said = Config::load(Some(path), [], &[]).unwrap_err().to_string();
-    assert!(
-        said.starts_with("/nowhere/wingbeat.toml: cannot be read: No such file"),
-        "{said}"
-    );
+    assert!(said.starts_with("/nowhere/wingbeat.toml: cannot be read: No such file"), "{said}");
 }
 
 #[test]
@@ -182,19 +158,13 @@ fn rules_keep_their_order_and_the_defaults_of_what_they_leave_out() {
     let config = parse(
         "[[channel]]\ntopic=\"b:*\"\npublish=\"nobody\"\n[[channel]]\ntopic=\"a\"\nack=false",
     );
-    let [first, second] = config.channels.as_slice() else {
-        panic!("two rules")
-    };
+    let [first, second] = config.channels.as_slice() else { panic!("two rules") };
     assert_eq!(
         (first.topic.to_string(), first.publish.as_str(), first.ack),
         ("b:*".into(), "nobody", true)
     );
     assert_eq!(
-        (
-            second.topic.to_string(),
-            second.publish.as_str(),
-            second.ack
-        ),
+        (second.topic.to_string(), second.publish.as_str(), second.ack),
         ("a".into(), "anyone", false)
     );
 }
@@ -213,29 +183,16 @@ fn sizes_are_binary_or_decimal_as_written() {
     for (text, bytes) in cases {
         assert_eq!(Size::read(text).map(Size::bytes), Some(bytes), "{text}");
     }
-    for text in [
-        "",
-        "KiB",
-        "12",
-        "1.5MB",
-        "-1B",
-        "99999999999999999999B",
-        "9999999999999GiB",
-    ] {
+    for text in ["", "KiB", "12", "1.5MB", "-1B", "99999999999999999999B", "9999999999999GiB"] {
         assert_eq!(Size::read(text), None, "{text}");
     }
 }
 
 #[test]
 fn durations_read_as_people_write_them() {
+    assert_eq!(parse("[http]\nidle_timeout = \"2m\"").http.idle_timeout, Duration::from_secs(120));
     assert_eq!(
-        parse("[http]\nidle_timeout = \"2m\"").http.idle_timeout,
-        Duration::from_secs(120)
-    );
-    assert_eq!(
-        parse("[cluster]\njoin_timeout = \"1s 500ms\"")
-            .cluster
-            .join_timeout,
+        parse("[cluster]\njoin_timeout = \"1s 500ms\"").cluster.join_timeout,
         Duration::from_millis(1_500)
     );
 }
@@ -243,21 +200,9 @@ fn durations_read_as_people_write_them() {
 #[test]
 fn seeds_are_addresses_names_or_dns() {
     let host = "node1.example.com".to_owned();
-    assert_eq!(
-        Seed::read("[::1]:4400"),
-        Some(Seed::Address("[::1]:4400".parse().unwrap()))
-    );
-    assert_eq!(
-        Seed::read("node1.example.com:1"),
-        Some(Seed::Host {
-            host: host.clone(),
-            port: 1
-        })
-    );
-    assert_eq!(
-        Seed::read("dns:node1.example.com:2"),
-        Some(Seed::Dns { host, port: 2 })
-    );
+    assert_eq!(Seed::read("[::1]:4400"), Some(Seed::Address("[::1]:4400".parse().unwrap())));
+    assert_eq!(Seed::read("node1.example.com:1"), Some(Seed::Host { host: host.clone(), port: 1 }));
+    assert_eq!(Seed::read("dns:node1.example.com:2"), Some(Seed::Dns { host, port: 2 }));
     for text in [
         "",
         "a",

@@ -6,12 +6,7 @@ use crate::config::{Config, Override};
 const FILE: &str = "[http]\nlisten = \"127.0.0.1:1\"\n[node]\nregion = \"file\"";
 
 fn listen_flag(value: &str) -> Override {
-    Override {
-        flag: "--listen",
-        section: "http",
-        key: "listen",
-        value: value.to_owned(),
-    }
+    Override { flag: "--listen", section: "http", key: "listen", value: value.to_owned() }
 }
 
 #[test]
@@ -29,12 +24,7 @@ fn flags_go_before_variables_and_variables_before_the_file() {
 fn lists_in_variables_are_split_at_commas_or_read_as_toml() {
     for value in ["a:1, dns:b:2,", r#"["a:1", "dns:b:2"]"#] {
         let config = load("", &[("WINGBEAT_CLUSTER__JOIN", value)], &[]).unwrap();
-        let seeds: Vec<_> = config
-            .cluster
-            .join
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let seeds: Vec<_> = config.cluster.join.iter().map(ToString::to_string).collect();
         assert_eq!(seeds, ["a:1", "dns:b:2"]);
     }
 }
@@ -57,10 +47,7 @@ fn all_kinds_of_values_are_read_from_variables() {
     assert_eq!(config.auth.anonymous, Some(true));
     assert_eq!(config.http.max_connections, 7);
     assert_eq!(config.limits.mailbox_bytes.bytes(), 1 << 20);
-    assert_eq!(
-        config.limits.events_per_second.per_second().map(u32::from),
-        Some(9)
-    );
+    assert_eq!(config.limits.events_per_second.per_second().map(u32::from), Some(9));
 }
 
 #[test]

@@ -34,10 +34,7 @@ struct Owner {
 impl Owner {
     fn new() -> Self {
         let bell = Arc::new(Bell::default());
-        Self {
-            waker: Arc::clone(&bell).into(),
-            bell,
-        }
+        Self { waker: Arc::clone(&bell).into(), bell }
     }
 
     fn rings(&self) -> usize {
@@ -48,20 +45,13 @@ impl Owner {
     fn drain(&self, mailbox: &Mailbox, budget: usize) -> Option<Vec<Item>> {
         let mut into = VecDeque::new();
         let poll = mailbox.poll_drain(&mut Context::from_waker(&self.waker), &mut into, budget);
-        assert_eq!(
-            poll.is_ready(),
-            !into.is_empty(),
-            "ready means that there is something"
-        );
+        assert_eq!(poll.is_ready(), !into.is_empty(), "ready means that there is something");
         poll.is_ready().then(|| into.into())
     }
 }
 
 fn item(channel: u64, fill: u8) -> Item {
-    Item::Frame {
-        channel,
-        frame: frame(fill),
-    }
+    Item::Frame { channel, frame: frame(fill) }
 }
 
 fn close(reason: CloseReason) -> Item {
@@ -76,29 +66,16 @@ fn an_idle_mailbox_is_80_bytes() {
 #[test]
 fn everything_comes_out_in_the_order_it_went_in() {
     let mailbox = Mailbox::new(LIMIT);
-    let joined = Control::Joined {
-        channel: 1,
-        confirmed: true,
-    };
+    let joined = Control::Joined { channel: 1, confirmed: true };
     assert_eq!(mailbox.push(1, frame(b'a')), Pushed::Queued);
     assert_eq!(mailbox.push_reply(frame(b'b')), Pushed::Queued);
     assert_eq!(mailbox.push_presence(2, 7, frame(b'c')), Pushed::Queued);
     assert_eq!(mailbox.control(joined), Pushed::Queued);
     assert_eq!(mailbox.push(2, frame(b'd')), Pushed::Queued);
 
-    let presence = Item::Presence {
-        channel: 2,
-        version: 7,
-        frame: frame(b'c'),
-    };
+    let presence = Item::Presence { channel: 2, version: 7, frame: frame(b'c') };
     let reply = Item::Reply { frame: frame(b'b') };
-    let all = vec![
-        item(1, b'a'),
-        reply,
-        presence,
-        Item::Control(joined),
-        item(2, b'd'),
-    ];
+    let all = vec![item(1, b'a'), reply, presence, Item::Control(joined), item(2, b'd')];
     assert_eq!(Owner::new().drain(&mailbox, usize::MAX), Some(all));
 }
 
@@ -109,15 +86,8 @@ fn a_budget_takes_a_part_and_at_least_one() {
         mailbox.push(1, frame(fill));
     }
     assert_eq!(owner.drain(&mailbox, 0), Some(vec![item(1, b'a')]));
-    assert_eq!(
-        mailbox.bytes(),
-        3 * (FRAME + ITEM_OVERHEAD),
-        "what is taken counts no more"
-    );
-    assert_eq!(
-        owner.drain(&mailbox, FRAME + 100),
-        Some(vec![item(1, b'b'), item(1, b'c')])
-    );
+    assert_eq!(mailbox.bytes(), 3 * (FRAME + ITEM_OVERHEAD), "what is taken counts no more");
+    assert_eq!(owner.drain(&mailbox, FRAME + 100), Some(vec![item(1, b'b'), item(1, b'c')]));
     assert_eq!(owner.drain(&mailbox, 1), Some(vec![item(1, b'd')]));
     assert_eq!(owner.drain(&mailbox, 1), None);
 }
@@ -150,24 +120,13 @@ fn a_broadcast_that_does_not_fit_closes_a_slow_client() {
     assert_eq!(owner.drain(&mailbox, 1), None);
     (0..10).for_each(|_| assert_eq!(mailbox.push(1, frame(b'a')), Pushed::Queued));
     assert_eq!(mailbox.push(1, frame(b'b')), Pushed::Overflow);
-    assert_eq!(
-        mailbox.push(1, frame(b'b')),
-        Pushed::Closed,
-        "counted as slow only once"
-    );
+    assert_eq!(mailbox.push(1, frame(b'b')), Pushed::Closed, "counted as slow only once");
     assert_eq!(mailbox.push_reply(frame(b'b')), Pushed::Closed);
     assert_eq!(mailbox.push_presence(1, 1, frame(b'b')), Pushed::Closed);
 
     assert_eq!(mailbox.closed(), Some(CloseReason::Slow));
-    assert_eq!(
-        (mailbox.len(), mailbox.bytes()),
-        (0, 0),
-        "what it missed is of no use"
-    );
-    assert_eq!(
-        owner.drain(&mailbox, 1),
-        Some(vec![close(CloseReason::Slow)])
-    );
+    assert_eq!((mailbox.len(), mailbox.bytes()), (0, 0), "what it missed is of no use");
+    assert_eq!(owner.drain(&mailbox, 1), Some(vec![close(CloseReason::Slow)]));
 }
 
 #[test]
@@ -180,10 +139,7 @@ fn an_overflow_wakes_the_owner() {
     assert_eq!(mailbox.push(1, vec![0; 50 * LIMIT].into()), Pushed::Queued);
     assert_eq!(owner.rings(), 1);
     assert_eq!(mailbox.push(1, frame(b'a')), Pushed::Overflow);
-    assert_eq!(
-        owner.drain(&mailbox, 1),
-        Some(vec![close(CloseReason::Slow)])
-    );
+    assert_eq!(owner.drain(&mailbox, 1), Some(vec![close(CloseReason::Slow)]));
 }
 
 #[test]
@@ -205,9 +161,7 @@ fn replies_leave_the_room_of_broadcasts_alone() {
 #[test]
 fn tiny_frames_are_bounded_too() {
     let mailbox = Mailbox::new(LIMIT);
-    let queued = (0..)
-        .take_while(|_| mailbox.push(1, Bytes::new()) == Pushed::Queued)
-        .count();
+    let queued = (0..).take_while(|_| mailbox.push(1, Bytes::new()) == Pushed::Queued).count();
     assert_eq!(queued, LIMIT / ITEM_OVERHEAD);
 }
 
@@ -216,33 +170,19 @@ fn a_diff_that_does_not_fit_becomes_one_fresh_state() {
     let (mailbox, owner) = (Mailbox::new(LIMIT), Owner::new());
     (0..10).for_each(|_| assert_eq!(mailbox.push(1, frame(b'a')), Pushed::Queued));
     for version in 1..=5 {
-        assert_eq!(
-            mailbox.push_presence(1, version, frame(b'd')),
-            Pushed::Skipped
-        );
-        assert_eq!(
-            mailbox.push_presence(2, version, frame(b'd')),
-            Pushed::Skipped
-        );
+        assert_eq!(mailbox.push_presence(1, version, frame(b'd')), Pushed::Skipped);
+        assert_eq!(mailbox.push_presence(2, version, frame(b'd')), Pushed::Skipped);
     }
     assert_eq!(mailbox.closed(), None);
 
     let items = owner.drain(&mailbox, usize::MAX).unwrap();
     let resync = |channel| Item::Control(Control::Resync { channel });
     assert_eq!(items[10..], [resync(1), resync(2)], "one for each channel");
-    assert_eq!(
-        mailbox.push_presence(1, 6, frame(b'd')),
-        Pushed::Skipped,
-        "the state comes first"
-    );
+    assert_eq!(mailbox.push_presence(1, 6, frame(b'd')), Pushed::Skipped, "the state comes first");
 
     mailbox.resynced(1);
     assert_eq!(mailbox.push_presence(1, 7, frame(b'd')), Pushed::Queued);
-    assert_eq!(
-        mailbox.push_presence(2, 7, frame(b'd')),
-        Pushed::Skipped,
-        "each on its own"
-    );
+    assert_eq!(mailbox.push_presence(2, 7, frame(b'd')), Pushed::Skipped, "each on its own");
     mailbox.resynced(2);
     assert_eq!(mailbox.push_presence(2, 8, frame(b'd')), Pushed::Queued);
     assert!(mailbox.lock().stale.is_none(), "and its memory is free");
@@ -254,20 +194,13 @@ fn the_first_reason_to_close_stays_and_what_was_queued_comes_before_it() {
     mailbox.push(1, frame(b'a'));
     assert!(mailbox.close(CloseReason::Shutdown));
     assert!(!mailbox.close(CloseReason::Disconnected));
-    assert_eq!(
-        mailbox.control(Control::Close(CloseReason::Slow)),
-        Pushed::Closed
-    );
+    assert_eq!(mailbox.control(Control::Close(CloseReason::Slow)), Pushed::Closed);
     assert_eq!(mailbox.push(1, frame(b'b')), Pushed::Closed);
 
     let all = vec![item(1, b'a'), close(CloseReason::Shutdown)];
     assert_eq!(owner.drain(&mailbox, usize::MAX), Some(all));
     let again = owner.drain(&mailbox, usize::MAX);
-    assert_eq!(
-        again,
-        Some(vec![close(CloseReason::Shutdown)]),
-        "nobody can miss it"
-    );
+    assert_eq!(again, Some(vec![close(CloseReason::Shutdown)]), "nobody can miss it");
 }
 
 #[test]
@@ -301,10 +234,7 @@ fn only_an_owner_that_waits_is_woken_and_once() {
         push(&mailbox);
         push(&mailbox);
         assert_eq!(owner.rings(), n);
-        assert_eq!(
-            owner.drain(&mailbox, usize::MAX).map(|items| items.len()),
-            Some(2)
-        );
+        assert_eq!(owner.drain(&mailbox, usize::MAX).map(|items| items.len()), Some(2));
     }
     assert_eq!(owner.drain(&mailbox, usize::MAX), None);
     pushes[4](&mailbox);
@@ -372,16 +302,11 @@ fn no_wake_up_is_lost_between_threads() {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let (mut next, mut into) = ([0; PUSHERS], VecDeque::new());
         while next.iter().sum::<u64>() < PUSHERS as u64 * PUSHES {
-            if mailbox
-                .poll_drain(&mut Context::from_waker(&waker), &mut into, 500)
-                .is_pending()
-            {
+            if mailbox.poll_drain(&mut Context::from_waker(&waker), &mut into, 500).is_pending() {
                 thread::park();
             }
             for item in into.drain(..) {
-                let Item::Frame { channel, frame } = item else {
-                    panic!("{item:?}")
-                };
+                let Item::Frame { channel, frame } = item else { panic!("{item:?}") };
                 let next = &mut next[usize::try_from(channel).unwrap()];
                 assert_eq!(frame, next.to_le_bytes().as_slice(), "in order, none twice");
                 *next += 1;

@@ -28,11 +28,7 @@ fn a_broadcast_goes_to_interested_and_flooded_peers_once_each_in_order() {
     routes.flood(3, NodeIx(5), true);
 
     assert_eq!(peers(&routes, 9, 2), [1, 3, 70, 2000]);
-    assert_eq!(
-        peers(&routes, 9, 0),
-        [3, 70, 2000],
-        "flooded in another shard only"
-    );
+    assert_eq!(peers(&routes, 9, 0), [3, 70, 2000], "flooded in another shard only");
     assert_eq!(peers(&routes, 8, 0), [0; 0], "nobody is interested");
 }
 
@@ -91,11 +87,7 @@ fn interest_that_is_taken_back_frees_its_memory() {
     hashes().for_each(|hash| routes.interest(hash, NodeIx(1), true));
     hashes().for_each(|hash| routes.interest(hash, NodeIx(1), false));
     assert_eq!(routes.topics(), 0);
-    let room: usize = routes
-        .interested
-        .iter()
-        .map(|shard| shard.read().unwrap().capacity())
-        .sum();
+    let room: usize = routes.interested.iter().map(|shard| shard.read().unwrap().capacity()).sum();
     assert!(room <= SHARDS * TOPICS_KEPT * 4, "room for {room}");
 }
 
@@ -129,23 +121,10 @@ fn no_broadcast_slips_between_flood_and_interest() {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Interest {
-        hash: u64,
-        peer: u16,
-        present: bool,
-    },
-    Flood {
-        feed_shard: u16,
-        peer: u16,
-        on: bool,
-    },
-    Link {
-        peer: u16,
-        up: bool,
-    },
-    Forget {
-        peer: u16,
-    },
+    Interest { hash: u64, peer: u16, present: bool },
+    Flood { feed_shard: u16, peer: u16, on: bool },
+    Link { peer: u16, up: bool },
+    Forget { peer: u16 },
 }
 
 fn a_peer() -> impl Strategy<Value = u16> {
@@ -182,41 +161,24 @@ fn toggle(set: &mut BTreeSet<u16>, peer: u16, on: bool) {
 impl Model {
     fn apply(&mut self, change: &Change) {
         match *change {
-            Change::Interest {
-                hash,
-                peer,
-                present,
-            } => {
+            Change::Interest { hash, peer, present } => {
                 toggle(self.interested.entry(hash).or_default(), peer, present);
             }
-            Change::Flood {
-                feed_shard,
-                peer,
-                on,
-            } => {
+            Change::Flood { feed_shard, peer, on } => {
                 toggle(self.flooded.entry(feed_shard).or_default(), peer, on);
             }
             Change::Link { peer, up } => toggle(&mut self.linked, peer, up),
             Change::Forget { peer } => {
-                let sets = self
-                    .interested
-                    .values_mut()
-                    .chain(self.flooded.values_mut());
-                sets.chain([&mut self.linked])
-                    .for_each(|set| toggle(set, peer, false));
+                let sets = self.interested.values_mut().chain(self.flooded.values_mut());
+                sets.chain([&mut self.linked]).for_each(|set| toggle(set, peer, false));
             }
         }
     }
 
     fn peers(&self, hash: u64, feed_shard: u16) -> Vec<u16> {
         let wants = |peer: &&u16| {
-            self.interested
-                .get(&hash)
-                .is_some_and(|set| set.contains(*peer))
-                || self
-                    .flooded
-                    .get(&feed_shard)
-                    .is_some_and(|set| set.contains(*peer))
+            self.interested.get(&hash).is_some_and(|set| set.contains(*peer))
+                || self.flooded.get(&feed_shard).is_some_and(|set| set.contains(*peer))
         };
         self.linked.iter().filter(wants).copied().collect()
     }

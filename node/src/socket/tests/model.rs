@@ -6,12 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
-    channels_max: 2,
-    pending_max: 2,
-    joins_per_second: None,
-    events_per_second: None,
-};
+const LIMITS: Limits =
+    Limits { channels_max: 2, pending_max: 2, joins_per_second: None, events_per_second: None };
 const TOPICS: [&str; 3] = ["room:a", "room:b", "lobby"];
 const PUSH_EVENTS: [&str; 3] = [r#""say""#, r#""phx_x""#, "7"];
 
@@ -29,7 +25,7 @@ enum Step {
     Leave { topic: usize, by: By },
     Push { topic: usize, by: By, event: usize },
     Answer { topic: usize, ok: bool },
-    Stop { topic: usize, crash: bool },
+    Crash { topic: usize },
     LateAnswer { ok: bool },
 }
 
@@ -42,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (topic(), by(), 0..PUSH_EVENTS.len())
             .prop_map(|(topic, by, event)| Step::Push { topic, by, event }),
         6 => (topic(), any::<bool>()).prop_map(|(topic, ok)| Step::Answer { topic, ok }),
-        1 => (topic(), any::<bool>()).prop_map(|(topic, crash)| Step::Stop { topic, crash }),
+        1 => topic().prop_map(|topic| Step::Crash { topic }),
         1 => any::<bool>().prop_map(|ok| Step::LateAnswer { ok }),
     ]
 }
@@ -88,21 +84,12 @@ impl Model {
             }
         }
         if self.channels.len() == LIMITS.channels_max {
-            return self.say(refused(
-                join_ref,
-                reference,
-                topic,
-                "too many channels joined",
-            ));
+            return self.say(refused(join_ref, reference, topic, "too many channels joined"));
         }
         self.say(format!("join {topic} {{}}"));
         let join_ref = join_ref.to_owned();
-        let joined = Joined {
-            join_ref,
-            carried: reference.to_owned(),
-            closes,
-            ..Joined::default()
-        };
+        let joined =
+            Joined { join_ref, carried: reference.to_owned(), closes, ..Joined::default() };
         self.channels.insert(topic, joined);
     }
 
@@ -137,9 +124,7 @@ impl Model {
             return self.deliver(topic, reference, event);
         }
         if joined.waiting.len() < LIMITS.pending_max {
-            joined
-                .waiting
-                .push((reference.to_owned(), event.to_owned()));
+            joined.waiting.push((reference.to_owned(), event.to_owned()));
         } else {
             let carried = joined.carried.clone();
             self.say(refused(&carried, reference, topic, "too many requests"));
@@ -152,18 +137,14 @@ impl Model {
         };
         let carried = joined.carried.clone();
         match event {
-            "7" => self.stop(topic, true),
+            "7" => self.crash(topic),
             r#""phx_x""# => self.say(refused(&carried, reference, topic, "reserved event")),
             _ => self.say(format!("push {topic} say {{}} {reference} {carried}")),
         }
     }
 
     fn answer(&mut self, topic: &'static str, ok: bool) {
-        let Some(joined) = self
-            .channels
-            .get_mut(topic)
-            .filter(|joined| !joined.answered)
-        else {
+        let Some(joined) = self.channels.get_mut(topic).filter(|joined| !joined.answered) else {
             return;
         };
         joined.answered = true;
@@ -176,15 +157,13 @@ impl Model {
             self.channels.remove(topic);
             self.say(refused(&join_ref, &reference, topic, "unauthorized"));
         }
-        closes
-            .iter()
-            .for_each(|former| self.say(closed(former, topic)));
+        closes.iter().for_each(|former| self.say(closed(former, topic)));
         for (reference, event) in waiting {
             self.deliver(topic, &reference, &event);
         }
     }
 
-    fn stop(&mut self, topic: &'static str, crash: bool) {
+    fn crash(&mut self, topic: &'static str) {
         let Some(joined) = self.channels.remove(topic) else {
             return;
         };
@@ -192,21 +171,11 @@ impl Model {
         let join_ref = joined.join_ref;
         if !joined.answered {
             self.say(refused(&join_ref, &joined.carried, topic, "join crashed"));
-            joined
-                .closes
-                .iter()
-                .for_each(|former| self.say(closed(former, topic)));
-            joined
-                .waiting
-                .iter()
-                .for_each(|(reference, _)| self.unmatched(topic, reference));
-        } else if crash {
-            let reason = r#"{"reason":"channel_crash"}"#;
-            self.say(format!(
-                r#"[{join_ref},{join_ref},"{topic}","phx_error",{reason}]"#
-            ));
+            joined.closes.iter().for_each(|former| self.say(closed(former, topic)));
+            joined.waiting.iter().for_each(|(reference, _)| self.unmatched(topic, reference));
         } else {
-            self.say(closed(&join_ref, topic));
+            let reason = r#"{"reason":"channel_crash"}"#;
+            self.say(format!(r#"[{join_ref},{join_ref},"{topic}","phx_error",{reason}]"#));
         }
     }
 
@@ -227,24 +196,18 @@ fn take(model: &mut Model, client: &mut Client, step: Step, n: usize) -> Vec<Str
         Step::Join { topic, null } => {
             let (topic, join_ref) = (TOPICS[topic], if null { "null" } else { &reference });
             model.join(topic, join_ref, &reference);
-            client.send(&format!(
-                r#"[{join_ref},{reference},"{topic}","phx_join",{{}}]"#
-            ))
+            client.send(&format!(r#"[{join_ref},{reference},"{topic}","phx_join",{{}}]"#))
         }
         Step::Leave { topic, by } => {
             let (topic, join_ref) = (TOPICS[topic], model.join_ref(TOPICS[topic], by));
             model.leave(topic, &join_ref, &reference);
-            client.send(&format!(
-                r#"[{join_ref},{reference},"{topic}","phx_leave",{{}}]"#
-            ))
+            client.send(&format!(r#"[{join_ref},{reference},"{topic}","phx_leave",{{}}]"#))
         }
         Step::Push { topic, by, event } => {
             let (topic, join_ref) = (TOPICS[topic], model.join_ref(TOPICS[topic], by));
             let event = PUSH_EVENTS[event];
             model.push(topic, &join_ref, &reference, event);
-            client.send(&format!(
-                r#"[{join_ref},{reference},"{topic}",{event},{{}}]"#
-            ))
+            client.send(&format!(r#"[{join_ref},{reference},"{topic}",{event},{{}}]"#))
         }
         Step::Answer { topic, ok } => {
             model.answer(TOPICS[topic], ok);
@@ -254,21 +217,15 @@ fn take(model: &mut Model, client: &mut Client, step: Step, n: usize) -> Vec<Str
                 None => Vec::new(),
             }
         }
-        Step::Stop { topic, crash } => {
-            model.stop(TOPICS[topic], crash);
-            match find(client, TOPICS[topic]) {
-                Some(id) if crash => client.socket.crash_channel(id),
-                Some(id) => client.socket.close_channel(id),
-                None => {}
+        Step::Crash { topic } => {
+            model.crash(TOPICS[topic]);
+            if let Some(id) = find(client, TOPICS[topic]) {
+                client.socket.crash_channel(id);
             }
             client.drain()
         }
         Step::LateAnswer { ok } => {
-            let gone = client
-                .ids
-                .iter()
-                .copied()
-                .find(|id| client.socket.state(*id).is_none());
+            let gone = client.ids.iter().copied().find(|id| client.socket.state(*id).is_none());
             match gone {
                 Some(id) if ok => client.join_ok(id),
                 Some(id) => client.join_error(id),
@@ -279,12 +236,7 @@ fn take(model: &mut Model, client: &mut Client, step: Step, n: usize) -> Vec<Str
 }
 
 fn find(client: &Client, topic: &str) -> Option<ChannelId> {
-    let named = |id: &ChannelId| {
-        client
-            .socket
-            .topic(*id)
-            .is_some_and(|own| own.as_str() == topic)
-    };
+    let named = |id: &ChannelId| client.socket.topic(*id).is_some_and(|own| own.as_str() == topic);
     client.socket.channels().find(named)
 }
 

@@ -77,9 +77,7 @@ fn feed(client: &mut Client, frame: &[u8]) {
 /// The parts of a frame: topic, event, payload.
 fn parts(version: Version, frame: &[u8]) -> (String, String, Value) {
     let text = std::str::from_utf8(frame).expect("UTF-8");
-    let envelope = version
-        .decode(text)
-        .expect("a frame that its own decoder takes");
+    let envelope = version.decode(text).expect("a frame that its own decoder takes");
     (
         serde_json::from_str(envelope.topic).expect("a string"),
         serde_json::from_str(envelope.event).expect("a string"),

@@ -7,34 +7,18 @@ use crate::socket::{Ref, Status, reserved_event};
 fn a_heartbeat_is_answered_whatever_is_joined() {
     let mut client = Client::v2();
     let reply = r#"[null,"2","phoenix","phx_reply",{"response":{},"status":"ok"}]"#;
-    assert_eq!(
-        client.send(r#"[null,"2","phoenix","heartbeat",{}]"#),
-        [reply]
-    );
+    assert_eq!(client.send(r#"[null,"2","phoenix","heartbeat",{}]"#), [reply]);
     client.join("room:x", "1");
-    assert_eq!(
-        client.send(r#" ["1", "2", "phoenix", "heartbeat", {"a":1}, 6]"#),
-        [reply]
-    );
+    assert_eq!(client.send(r#" ["1", "2", "phoenix", "heartbeat", {"a":1}, 6]"#), [reply]);
 }
 
 #[test]
 fn a_heartbeat_echoes_any_ref_and_never_the_join_ref() {
-    for reference in [
-        "4",
-        "null",
-        r#""a b""#,
-        r#""é\n""#,
-        "[1, 2]",
-        r#"{"a":true}"#,
-        "1.50e3",
-        r#""""#,
-    ] {
+    for reference in
+        ["4", "null", r#""a b""#, r#""é\n""#, "[1, 2]", r#"{"a":true}"#, "1.50e3", r#""""#]
+    {
         let frame = format!(r#"["9",{reference},"phoenix","heartbeat",{{}}]"#);
-        assert_eq!(
-            Client::v2().send(&frame),
-            [replied("null", reference, "phoenix")]
-        );
+        assert_eq!(Client::v2().send(&frame), [replied("null", reference, "phoenix")]);
     }
 }
 
@@ -42,21 +26,15 @@ fn a_heartbeat_echoes_any_ref_and_never_the_join_ref() {
 fn a_frame_that_only_looks_like_a_heartbeat_is_decoded() {
     let seen = Client::joined().send(r#"[null,"5","room:x","say","phoenix","heartbeat",{}]"#);
     assert_eq!(seen, [r#"push room:x say "phoenix" "5" "1""#]);
-    for frame in [
-        r#"[null,"a\\","phoenix","heartbeat",{}]"#,
-        r#"[null,"","phoenix","heartbeat",{}]"#,
-    ] {
+    for frame in
+        [r#"[null,"a\\","phoenix","heartbeat",{}]"#, r#"[null,"","phoenix","heartbeat",{}]"#]
+    {
         assert_eq!(Client::v2().send(frame).len(), 1, "{frame}");
     }
-    for broken in [
-        r#"[null,"a"b","phoenix","heartbeat",{}]"#,
-        r#"[null,"a\","phoenix","heartbeat",{}]"#,
-    ] {
-        assert_eq!(
-            Client::v2().try_send(broken.as_bytes()),
-            Err(Close::UNDECODABLE),
-            "{broken}"
-        );
+    for broken in
+        [r#"[null,"a"b","phoenix","heartbeat",{}]"#, r#"[null,"a\","phoenix","heartbeat",{}]"#]
+    {
+        assert_eq!(Client::v2().try_send(broken.as_bytes()), Err(Close::UNDECODABLE), "{broken}");
     }
 }
 
@@ -66,28 +44,14 @@ fn a_push_reaches_its_channel_and_its_reply_the_client() {
     let seen = client.send(r#"["1","7","room:x","say",{"body": "hi"}]"#);
     assert_eq!(seen, [r#"push room:x say {"body": "hi"} "7" "1""#]);
     let frame = Bytes::from_static(br#"["1",8,"room:x","say",null]"#);
-    client
-        .socket
-        .handle_text(&frame, &route, client.now)
-        .expect("a valid frame");
-    let Some(Action::Push {
-        id,
-        route,
-        reference,
-        payload,
-        ..
-    }) = client.socket.poll_action()
+    client.socket.handle_text(&frame, &route, client.now).expect("a valid frame");
+    let Some(Action::Push { id, route, reference, payload, .. }) = client.socket.poll_action()
     else {
         panic!("a push");
     };
     assert_eq!((route, &payload[..]), (0, &b"null"[..]));
-    assert!(
-        frame.as_ptr_range().contains(&payload.as_ptr()),
-        "the payload is not copied"
-    );
-    client
-        .socket
-        .reply(id, &reference, Status::Ok, br#"{"n":1}"#);
+    assert!(frame.as_ptr_range().contains(&payload.as_ptr()), "the payload is not copied");
+    client.socket.reply(id, &reference, Status::Ok, br#"{"n":1}"#);
     let reply = r#"["1",8,"room:x","phx_reply",{"response":{"n":1},"status":"ok"}]"#;
     assert_eq!(client.drain(), [reply]);
 }
@@ -97,10 +61,7 @@ fn a_push_to_a_topic_that_is_not_joined_is_unmatched() {
     let mut client = Client::joined();
     for event in ["say", "phx_reply", "heartbeat"] {
         let seen = client.send(&format!(r#"["1","5","room:y","{event}",{{}}]"#));
-        assert_eq!(
-            seen,
-            [refused("null", r#""5""#, "room:y", "unmatched topic")]
-        );
+        assert_eq!(seen, [refused("null", r#""5""#, "room:y", "unmatched topic")]);
     }
 }
 
@@ -122,10 +83,7 @@ fn a_null_join_ref_is_current_and_the_reply_carries_the_channels() {
     let seen = client.send(r#"[null,"5","room:x","say",{}]"#);
     assert_eq!(seen, [r#"push room:x say {} "5" "1""#]);
     let seen = client.send(r#"[null,"6","room:x","phx_leave",{}]"#);
-    let expected = [
-        replied(r#""1""#, r#""6""#, "room:x"),
-        closed(r#""1""#, "room:x"),
-    ];
+    let expected = [replied(r#""1""#, r#""6""#, "room:x"), closed(r#""1""#, "room:x")];
     assert_eq!(seen[1..], expected);
 }
 
@@ -134,19 +92,13 @@ fn refs_are_compared_as_json_and_echoed_as_written() {
     let mut client = Client::v2();
     client.send(r#"["\u0031","1","room:x","phx_join",{}]"#);
     let id = client.newest();
-    assert_eq!(
-        client.join_ok(id),
-        [replied(r#""\u0031""#, r#""1""#, "room:x")]
-    );
+    assert_eq!(client.join_ok(id), [replied(r#""\u0031""#, r#""1""#, "room:x")]);
     let seen = client.send(r#"["1",2,"room:x","say",{}]"#);
     assert_eq!(seen, [r#"push room:x say {} 2 "\u0031""#]);
     client.send(r#"[4,5,"lobby","phx_join",{}]"#);
     let id = client.newest();
     assert_eq!(client.join_ok(id), [replied("4", "5", "lobby")]);
-    assert!(
-        client.send(r#"["4","6","lobby","say",{}]"#).is_empty(),
-        "a 4 is no \"4\""
-    );
+    assert!(client.send(r#"["4","6","lobby","say",{}]"#).is_empty(), "a 4 is no \"4\"");
 }
 
 #[test]
@@ -162,10 +114,7 @@ fn a_topic_that_is_no_string_is_unmatched_and_echoed() {
         for event in ["say", "phx_join"] {
             let seen = Client::joined().send(&format!(r#"["1","5",{topic},"{event}",{{}}]"#));
             let reason = r#"{"response":{"reason":"unmatched topic"},"status":"error"}"#;
-            assert_eq!(
-                seen,
-                [format!(r#"[null,"5",{topic},"phx_reply",{reason}]"#)]
-            );
+            assert_eq!(seen, [format!(r#"[null,"5",{topic},"phx_reply",{reason}]"#)]);
         }
     }
 }
@@ -178,10 +127,7 @@ fn an_event_that_is_no_string_crashes_the_channel() {
         assert_eq!(seen, ["leave room:x", error]);
     }
     let seen = Client::v2().send(r#"["1","5","room:x",5,{}]"#);
-    assert_eq!(
-        seen,
-        [refused("null", r#""5""#, "room:x", "unmatched topic")]
-    );
+    assert_eq!(seen, [refused("null", r#""5""#, "room:x", "unmatched topic")]);
 }
 
 #[test]
@@ -189,30 +135,17 @@ fn an_event_of_the_protocol_never_reaches_a_channel() {
     let mut client = Client::joined();
     for event in ["phx_reply", "phx_close", "phx_error", "phx_", "phx_x"] {
         let seen = client.send(&format!(r#"["1","5","room:x","{event}",{{}}]"#));
-        assert_eq!(
-            seen,
-            [refused(r#""1""#, r#""5""#, "room:x", "reserved event")]
-        );
+        assert_eq!(seen, [refused(r#""1""#, r#""5""#, "room:x", "reserved event")]);
     }
     assert_eq!(client.send(r#"["1","5","room:x","phx",{}]"#).len(), 1);
 }
 
 #[test]
 fn events_that_could_be_forged_are_reserved() {
-    let reserved = [
-        "phx_join",
-        "phx_x",
-        "presence_state",
-        "presence_diff",
-        "presence_count",
-        "disconnect",
-    ];
+    let reserved =
+        ["phx_join", "phx_x", "presence_state", "presence_diff", "presence_count", "disconnect"];
     assert!(reserved.into_iter().all(reserved_event));
-    assert!(
-        !["say", "presence", "Phx_join", "disconnected", ""]
-            .into_iter()
-            .any(reserved_event)
-    );
+    assert!(!["say", "presence", "Phx_join", "disconnected", ""].into_iter().any(reserved_event));
 }
 
 #[test]
@@ -276,7 +209,6 @@ fn an_answer_to_a_channel_that_is_gone_says_nothing() {
     let id = client.newest();
     client.send(r#"["1","2","room:x","phx_leave",{}]"#);
     client.socket.reply(id, &Ref::null(), Status::Ok, b"{}");
-    client.socket.close_channel(id);
     client.socket.crash_channel(id);
     assert!(client.drain().is_empty());
 }

@@ -4,10 +4,7 @@ use super::*;
 use crate::socket::{Status, encode_broadcast};
 
 fn verdict(version: Version, frame: &[u8]) -> Option<u16> {
-    Client::new(version, Limits::default())
-        .try_send(frame)
-        .err()
-        .map(|close| close.code)
+    Client::new(version, Limits::default()).try_send(frame).err().map(|close| close.code)
 }
 
 #[test]
@@ -16,9 +13,7 @@ fn the_version_asked_for_is_one_of_two() {
     assert_eq!(parse(None), Some(Version::V1));
     assert!(["1.0.0", "1.0.7", "1.0.10"].map(|vsn| parse(Some(vsn))) == [Some(Version::V1); 3]);
     assert!(["2.0.0", "2.0.12"].map(|vsn| parse(Some(vsn))) == [Some(Version::V2); 2]);
-    for vsn in [
-        "", "2", "2.0", "2.0.", "2.1.0", "1.5.0", "9.0.0", "2.0.x", "2.0.00", "2.0.1 ",
-    ] {
+    for vsn in ["", "2", "2.0", "2.0.", "2.1.0", "1.5.0", "9.0.0", "2.0.x", "2.0.00", "2.0.1 "] {
         assert_eq!(parse(Some(vsn)), None, "{vsn:?}");
     }
     assert_eq!(parse(Some("éééé")), None);
@@ -44,12 +39,7 @@ fn a_v2_frame_that_cannot_be_decoded_ends_the_socket() {
         br#"["1","1","room:x","phx_join",{}],["2"]"#,
     ];
     for frame in bad {
-        assert_eq!(
-            verdict(Version::V2, frame),
-            Some(1011),
-            "{:?}",
-            String::from_utf8_lossy(frame)
-        );
+        assert_eq!(verdict(Version::V2, frame), Some(1011), "{:?}", String::from_utf8_lossy(frame));
     }
 }
 
@@ -66,12 +56,7 @@ fn a_v1_frame_that_cannot_be_decoded_ends_the_socket() {
         br#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}x"#,
     ];
     for frame in bad {
-        assert_eq!(
-            verdict(Version::V1, frame),
-            Some(1011),
-            "{:?}",
-            String::from_utf8_lossy(frame)
-        );
+        assert_eq!(verdict(Version::V1, frame), Some(1011), "{:?}", String::from_utf8_lossy(frame));
     }
 }
 
@@ -86,28 +71,11 @@ fn a_lone_surrogate_anywhere_ends_the_socket_and_a_pair_does_not() {
             format!(r#"["1","2","phoenix","heartbeat",{{}},"{part}"]"#),
         ]
     };
-    let lone = [
-        r"\ud800",
-        r"x\uDFFF",
-        r"\ud83d\ud83d\ude00",
-        r"\\\udc00",
-        r"\ud83d\n",
-        r"\ud83dA",
-    ];
+    let lone = [r"\ud800", r"x\uDFFF", r"\ud83d\ud83d\ude00", r"\\\udc00", r"\ud83d\n", r"\ud83dA"];
     for frame in lone.into_iter().flat_map(frames) {
-        assert_eq!(
-            verdict(Version::V2, frame.as_bytes()),
-            Some(1011),
-            "{frame}"
-        );
+        assert_eq!(verdict(Version::V2, frame.as_bytes()), Some(1011), "{frame}");
     }
-    let paired = [
-        r"\ud83d\ude00",
-        r"\uD83D\uDE00\\ud800",
-        r"\\ud800",
-        r"\u00e9\n\\",
-        r"\\\\",
-    ];
+    let paired = [r"\ud83d\ude00", r"\uD83D\uDE00\\ud800", r"\\ud800", r"\u00e9\n\\", r"\\\\"];
     for frame in paired.into_iter().flat_map(frames) {
         assert_eq!(verdict(Version::V2, frame.as_bytes()), None, "{frame}");
     }
@@ -115,15 +83,9 @@ fn a_lone_surrogate_anywhere_ends_the_socket_and_a_pair_does_not() {
 
 #[test]
 fn text_that_is_no_utf8_and_binary_frames_end_the_socket() {
-    assert_eq!(
-        verdict(Version::V2, b"[null,\"1\",\"phoenix\",\"\xff\",{}]"),
-        Some(1007)
-    );
+    assert_eq!(verdict(Version::V2, b"[null,\"1\",\"phoenix\",\"\xff\",{}]"), Some(1007));
     let frame = Bytes::from_static(&[0, 0, 0, 0, 0]);
-    assert_eq!(
-        Client::v2().socket.handle_binary(&frame),
-        Err(Close::BINARY)
-    );
+    assert_eq!(Client::v2().socket.handle_binary(&frame), Err(Close::BINARY));
 }
 
 #[test]
@@ -167,10 +129,7 @@ fn a_v1_session_sees_objects_and_its_ref_serves_as_join_ref() {
     assert_eq!(client.join_ok(id), [reply]);
     let push = r#"{"topic":"room:x","event":"say","payload":[],"ref":"2","join_ref":"1"}"#;
     assert_eq!(client.send(push), [r#"push room:x say [] "2" "1""#]);
-    let push = client
-        .socket
-        .push(id, "presence_state", b"{}")
-        .expect("a joined channel");
+    let push = client.socket.push(id, "presence_state", b"{}").expect("a joined channel");
     let expected = r#"{"event":"presence_state","payload":{},"ref":null,"topic":"room:x"}"#;
     assert_eq!(string(&push), expected);
     let seen = client.send(r#"{"topic":"room:x","event":"phx_leave","payload":{},"ref":"3"}"#);
@@ -209,12 +168,7 @@ fn topics_and_events_are_quoted_as_json() {
     let mut client = Client::v2();
     client.send(r#"["1","1","room:\"\\","phx_join",{}]"#);
     let id = client.newest();
-    assert_eq!(
-        client.join_ok(id),
-        [replied(r#""1""#, r#""1""#, r#"room:\"\\"#)]
-    );
-    client
-        .socket
-        .reply(id, &crate::socket::Ref::null(), Status::Error, b"{}");
+    assert_eq!(client.join_ok(id), [replied(r#""1""#, r#""1""#, r#"room:\"\\"#)]);
+    client.socket.reply(id, &crate::socket::Ref::null(), Status::Error, b"{}");
     assert!(client.drain()[0].contains(r#""room:\"\\""#));
 }

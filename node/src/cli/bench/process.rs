@@ -1,0 +1,68 @@
+//! What the operating system allows this process, and what the process has used.
+
+use std::{fs, time::Duration};
+
+use super::super::Failure;
+
+/// Descriptors besides those of the sockets: the runtime's, the standard streams, requests.
+const SPARE_FILES: u64 = 32;
+
+/// Clock ticks a second in `/proc`, fixed by the kernel's interface.
+const TICKS: u64 = 100;
+
+/// CPU time of this process, to 10 ms; `None` where the system has no `/proc`.
+pub(super) fn cpu() -> Option<Duration> {
+    read_cpu(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn read_cpu(stat: &str) -> Option<Duration> {
+    // Fields count from behind the name, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis((ticks()? + ticks()?) * 1_000 / TICKS))
+}
+
+/// Fails if the process may not open so many sockets. Where the system does not tell the limit, the
+/// first socket over it will.
+pub(super) fn require_sockets(sockets: u64) -> Result<(), Failure> {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    check_files(&limits, sockets + SPARE_FILES)
+}
+
+fn check_files(limits: &str, needed: u64) -> Result<(), Failure> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let mut values = line.unwrap_or_default().split_whitespace();
+    match values.next().and_then(|soft| soft.parse::<u64>().ok()) {
+        Some(limit) if limit < needed => Err(Failure::usage(format_args!(
+            "needs {needed} file descriptors, limit is {limit}: raise it with ulimit -n {needed}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_that_of_user_and_system() {
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20";
+        assert_eq!(read_cpu(stat), Some(Duration::from_secs(3)));
+        assert_eq!(read_cpu("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn too_low_a_limit_is_wrong_usage_and_says_what_to_do() {
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files  1024  4096  files\n";
+        let failure = check_files(limits, 2_000).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert_eq!(
+            failure.to_string(),
+            "needs 2000 file descriptors, limit is 1024: raise it with ulimit -n 2000"
+        );
+        assert_eq!(check_files(limits, 1_024), Ok(()));
+        assert_eq!(check_files("Max open files  unlimited  unlimited  files", u64::MAX), Ok(()));
+        assert_eq!(check_files("", u64::MAX), Ok(()));
+    }
+}

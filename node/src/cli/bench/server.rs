@@ -1,0 +1,162 @@
+//! What the nodes use, read from their `/metrics`.
+
+use std::collections::BTreeMap;
+
+use super::super::{Failure, client::Client};
+
+/// The nodes under test.
+#[derive(Debug)]
+pub(super) struct Servers {
+    nodes: Vec<(String, Client)>,
+}
+
+/// What the processes of all nodes have used since they started, and use.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usage {
+    /// The nodes of `wingbeat dev` share one.
+    pub(super) processes: usize,
+    pub(super) cpu_seconds: f64,
+    pub(super) resident_bytes: f64,
+}
+
+/// What one node says of its process.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Process {
+    id: Option<String>,
+    started: Option<String>,
+    cpu_seconds: f64,
+    resident_bytes: f64,
+}
+
+/// Which process it is. Numbers are compared as they are written: equal processes write equally.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Identity<'a> {
+    Process {
+        id: &'a str,
+        started: Option<&'a str>,
+    },
+    /// It does not say, so each node counts as one.
+    Node(&'a str),
+}
+
+impl Servers {
+    pub(super) fn new(urls: &[String], token: Option<&str>) -> Result<Self, Failure> {
+        let node = |url: &String| Ok((url.clone(), Client::new(url, token)?));
+        Ok(Self {
+            nodes: urls.iter().map(node).collect::<Result<_, Failure>>()?,
+        })
+    }
+
+    /// Asks every node; `None` if some node tells nothing of its process, as other servers may.
+    /// Fails if a node cannot be reached.
+    pub(super) async fn usage(&self) -> Result<Option<Usage>, Failure> {
+        let mut processes = Vec::with_capacity(self.nodes.len());
+        for (url, client) in &self.nodes {
+            match client.get("/metrics").await {
+                Ok(page) => {
+                    let process = Process::read(&String::from_utf8_lossy(&page));
+                    let Some(process) = process else {
+                        return Ok(None);
+                    };
+                    processes.push((url.as_str(), process));
+                }
+                Err(failure @ (Failure::Unreachable(_) | Failure::Usage(_))) => {
+                    return Err(failure);
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(sum(&processes)))
+    }
+}
+
+/// Adds up, each process once.
+fn sum(nodes: &[(&str, Process)]) -> Usage {
+    let mut distinct = BTreeMap::new();
+    for (url, process) in nodes {
+        let identity = match &process.id {
+            Some(id) => Identity::Process {
+                id,
+                started: process.started.as_deref(),
+            },
+            None => Identity::Node(url),
+        };
+        distinct.insert(identity, process);
+    }
+    Usage {
+        processes: distinct.len(),
+        cpu_seconds: distinct.values().map(|p| p.cpu_seconds).sum(),
+        resident_bytes: distinct.values().map(|p| p.resident_bytes).sum(),
+    }
+}
+
+impl Process {
+    /// Reads a page of metrics; `None` without CPU time and memory.
+    fn read(page: &str) -> Option<Self> {
+        let (mut cpu_seconds, mut resident_bytes) = (None, None);
+        let mut process = Self::default();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, value)) = line.split_once([' ', '{']) else {
+                continue;
+            };
+            // Behind labels, if there are any.
+            let value = value.rsplit_once('}').map_or(value, |(_, value)| value);
+            let Some(value) = value.split_whitespace().next() else {
+                continue;
+            };
+            match name.strip_prefix("wingbeat_").unwrap_or(name) {
+                "process_id" => process.id = Some(value.to_owned()),
+                "process_start_time_seconds" => process.started = Some(value.to_owned()),
+                "process_cpu_seconds_total" => cpu_seconds = value.parse().ok(),
+                "process_resident_memory_bytes" => resident_bytes = value.parse().ok(),
+                _ => {}
+            }
+        }
+        process.cpu_seconds = cpu_seconds?;
+        process.resident_bytes = resident_bytes?;
+        Some(process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "\
+# HELP process_cpu_seconds CPU time.
+# TYPE process_cpu_seconds counter
+process_cpu_seconds_total 12.5
+process_resident_memory_bytes{node=\"a b\"} 4096 1700000000
+wingbeat_process_id 7
+process_start_time_seconds 1.5e9
+wingbeat_sockets 3
+# EOF
+";
+
+    #[test]
+    fn a_page_of_metrics_tells_the_process() {
+        let expected = Process {
+            id: Some("7".to_owned()),
+            started: Some("1.5e9".to_owned()),
+            cpu_seconds: 12.5,
+            resident_bytes: 4096.0,
+        };
+        assert_eq!(Process::read(PAGE), Some(expected));
+        assert_eq!(Process::read("process_cpu_seconds_total 1\n"), None);
+        assert_eq!(Process::read("nothing\n\n{} {\n"), None);
+    }
+
+    #[test]
+    fn nodes_of_one_process_count_once() {
+        let shared = Process::read(PAGE).unwrap();
+        let mut other = shared.clone();
+        other.id = Some("8".to_owned());
+        let mut unknown = shared.clone();
+        unknown.id = None;
+        let one = |nodes: &[(&str, Process)]| sum(nodes).processes;
+        assert_eq!(one(&[("a", shared.clone()), ("b", shared.clone())]), 1);
+        assert_eq!(one(&[("a", unknown.clone()), ("b", unknown)]), 2);
+        let both = sum(&[("a", shared), ("b", other)]);
+        assert_eq!((both.processes, both.cpu_seconds, both.resident_bytes), (2, 25.0, 8192.0));
+    }
+}
