@@ -138,26 +138,30 @@ fn welcome(nodes: &[Node]) -> String {
         let http = node.http_address();
         text.push_str(&format!("  {:<4} http://{http}/   cluster {cluster} (QUIC)\n", node.name()));
     }
-    let first = nodes.first().map(Node::http_address);
-    let last = nodes.last().map(Node::http_address);
-    if let (Some(first), Some(last)) = (first, last) {
-        let url = |address: SocketAddr| {
-            let default = address.port() == 4000;
-            if default { String::new() } else { format!(" --url http://{address}") }
-        };
-        text.push_str(&format!(
-            "\nTry:\n  \
-             open http://{first}/ and http://{last}/ in two tabs, and chat between two nodes\n  \
-             wingbeat members{}\n  \
-             wingbeat who room:lobby --watch{}\n  \
-             wingbeat broadcast room:lobby message '{{\"name\":\"me\",\"text\":\"hello\"}}' --url http://{last}\n  \
-             clients connect to ws://{first}/socket/websocket (any Phoenix Channels client)\n",
-            url(first),
-            url(first),
-        ));
+    let addresses = (nodes.first(), nodes.last());
+    if let (Some(first), Some(last)) = addresses {
+        text.push_str(&suggestions(first.http_address(), last.http_address()));
     }
     text
 }
+
+fn suggestions(first: SocketAddr, last: SocketAddr) -> String {
+    // As it was typed: it may not be on the shell's path.
+    let program = env::args().next().unwrap_or_else(|| "wingbeat".to_owned());
+    let default = first.port() == DEFAULT_PORT;
+    let url = if default { String::new() } else { format!(" --url http://{first}") };
+    format!(
+        "\nTry:\n  \
+         open http://{first}/ and http://{last}/ in two tabs, and chat between two nodes\n  \
+         {program} members{url}\n  \
+         {program} who room:lobby --watch{url}\n  \
+         {program} broadcast room:lobby message '{{\"name\":\"me\",\"text\":\"hello\"}}' --url http://{last}\n  \
+         any Phoenix Channels client: ws://{first}/socket/websocket\n"
+    )
+}
+
+/// The port that the commands talk to unless told otherwise.
+const DEFAULT_PORT: u16 = 4000;
 
 /// SIGINT and SIGTERM.
 struct Signals {

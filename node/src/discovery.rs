@@ -33,6 +33,22 @@ struct Known {
 }
 
 impl Seeds {
+    /// What the configuration names; nothing is resolved yet.
+    pub(crate) fn new(seeds: &[Seed]) -> Self {
+        let mut known = Known::default();
+        for seed in seeds {
+            match seed {
+                Seed::Address(address) => {
+                    known.addresses.insert(*address, address.to_string());
+                }
+                Seed::Host { .. } | Seed::Dns { .. } => {
+                    known.unresolved.insert(seed.to_string());
+                }
+            }
+        }
+        Self(Mutex::new(known))
+    }
+
     pub(crate) fn contains(&self, address: SocketAddr) -> bool {
         self.known().addresses.contains_key(&address)
     }
@@ -67,14 +83,8 @@ pub(crate) async fn run(node: NodeName, seeds: Vec<Seed>, known: Arc<Seeds>, tra
     let mut names = Vec::new();
     for seed in seeds {
         match seed {
-            Seed::Address(address) => {
-                known.known().addresses.insert(address, address.to_string());
-                transport.keep(address);
-            }
-            Seed::Host { .. } | Seed::Dns { .. } => {
-                known.known().unresolved.insert(seed.to_string());
-                names.push((seed, BTreeSet::new()));
-            }
+            Seed::Address(address) => transport.keep(address),
+            Seed::Host { .. } | Seed::Dns { .. } => names.push((seed, BTreeSet::new())),
         }
     }
     loop {
@@ -128,5 +138,35 @@ async fn resolve(node: &NodeName, seed: &Seed) -> BTreeSet<SocketAddr> {
             warn!(%node, %seed, "cannot resolve seed {seed}: no answer in 5 s; trying again");
             BTreeSet::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_seeds_are_itself_has_nobody_to_wait_for() {
+        let own: SocketAddr = ([127, 0, 0, 1], 4400).into();
+        let seeds = Seeds::new(&[Seed::Address(own)]);
+        assert!(!seeds.only_self(), "not yet dialled");
+        seeds.is_self(own);
+        assert!(seeds.only_self());
+        assert!(Seeds::new(&[]).only_self());
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_waited_for() {
+        let seeds = Seeds::new(&[Seed::Dns { host: "nodes.example".to_owned(), port: 4400 }]);
+        assert!(!seeds.only_self());
+    }
+
+    #[test]
+    fn an_address_is_named_as_the_operator_wrote_it() {
+        let address: SocketAddr = ([10, 0, 0, 1], 4400).into();
+        let seeds = Seeds::new(&[Seed::Address(address)]);
+        assert_eq!(seeds.describe(address), "seed 10.0.0.1:4400");
+        let other = ([10, 0, 0, 2], 4400).into();
+        assert_eq!(seeds.describe(other), "peer 10.0.0.2:4400");
     }
 }

@@ -294,7 +294,7 @@ impl Parts {
         let seen = Arc::new(Seen::default());
         let (transport, events) = self.bind(config, listen, &seen).await?;
         let bound = transport.local_addr();
-        let seeds = Arc::new(Seeds::default());
+        let seeds = Arc::new(Seeds::new(&config.cluster.join));
         let driver = self.driver(config, transport.clone(), events, seen, Arc::clone(&seeds));
         let (peers, running) = peers::start(driver);
         let name = self.name.clone();

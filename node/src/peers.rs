@@ -426,6 +426,10 @@ impl Running {
             self.driver.tracker.with(shard, |shard| shard.rekey(incarnation, now));
         }
         self.driver.cluster.rekey(incarnation, now);
+        // The feeds are numbered anew.
+        for reached in &self.shared.reached {
+            reached.store(0, Ordering::Release);
+        }
         let identity = (self.driver.identity)(incarnation);
         if let Err(error) = self.driver.transport.set_identity(identity) {
             error!(node = %self.driver.name, "cannot take a newer incarnation: {error}");

@@ -1,6 +1,6 @@
 //! Who may use the API.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{ConnectInfo, Request, State},
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use ring::hmac;
+use tokio::time::timeout;
 
 use crate::{
     api::{error::ApiError, query},
@@ -18,6 +19,9 @@ use crate::{
 
 /// The one path that takes its token from the query too, as `EventSource` cannot send a header.
 const SUBSCRIBE: &str = "/subscribe";
+
+/// From a request's headers to the answer's: a body that trickles in ends by then.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bearer token that the API asks for; compared in constant time.
 #[derive(Debug)]
@@ -50,10 +54,29 @@ pub(super) async fn check(
         Some(token) => check_token(token, &request),
         None => check_local(peer, request.headers()),
     };
-    match allowed {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    if let Err(error) = allowed {
+        return error.into_response();
     }
+    match timeout(ANSWER_TIMEOUT, next.run(request)).await {
+        Ok(response) => as_json(response),
+        Err(_) => {
+            let why = "the request did not come in time";
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", why).into_response()
+        }
+    }
+}
+
+/// Puts refusals of the HTTP library, which are plain text, into the shape of all others.
+fn as_json(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !response.status().is_client_error() || kind.is_some_and(|kind| kind == "application/json") {
+        return response;
+    }
+    let (code, why) = match response.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is over 16 MiB"),
+        _ => ("bad_request", "the path or the body cannot be read"),
+    };
+    ApiError::new(response.status(), code, why).into_response()
 }
 
 fn check_token(expected: &ApiToken, request: &Request) -> Result<(), ApiError> {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
@@ -93,13 +93,24 @@ impl Endpoint {
     /// Finds the node's address.
     pub(super) async fn resolve(url: &str) -> Result<Self, Failure> {
         let url = BaseUrl::parse(url)?;
-        let found = lookup_host(url.target()).await;
         let nowhere = |why: &dyn fmt::Display| {
             Failure::Unreachable(format!("cannot reach {url} ({why}): is the name right?"))
         };
-        let mut addresses = found.map_err(|error| nowhere(&error))?;
-        let address = addresses.next().ok_or_else(|| nowhere(&"no address"))?;
-        Ok(Self { url, address })
+        let found = lookup_host(url.target()).await.map(|mut addresses| addresses.next());
+        match found {
+            Ok(Some(address)) => Ok(Self { url, address }),
+            Ok(None) => Err(nowhere(&"no address")),
+            Err(error) => Err(nowhere(&error)),
+        }
+    }
+
+    /// Finds the addresses of several nodes.
+    pub(super) async fn resolve_all(urls: &[String]) -> Result<Vec<Self>, Failure> {
+        let mut nodes = Vec::with_capacity(urls.len());
+        for url in urls {
+            nodes.push(Self::resolve(url).await?);
+        }
+        Ok(nodes)
     }
 
     /// Opens a socket. `user` needs no escapes in a URL.
@@ -114,7 +125,7 @@ impl Endpoint {
 
     async fn upgrade(
         &self,
-        mut stream: TcpStream,
+        stream: TcpStream,
         user: Option<&str>,
     ) -> Result<Connection, OpenError> {
         let path = self.url.path("/socket/websocket?vsn=2.0.0");
@@ -124,27 +135,28 @@ impl Endpoint {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
             self.url.authority()
         );
-        stream.write_all(request.as_bytes()).await.map_err(Lost::Broken)?;
-        let mut head = Vec::new();
+        let mut connection = Connection {
+            stream,
+            unread: Vec::new(),
+            unwritten: request.into_bytes(),
+        };
+        poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Lost::Broken)?;
         let end = loop {
+            let head = &connection.unread;
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
             }
             if head.len() > HEAD_LEN_MAX {
                 return Err(OpenError::Upgrade("an endless answer".to_owned()));
             }
-            if stream.read_buf(&mut head).await.map_err(Lost::Broken)? == 0 {
-                return Err(Lost::Ended.into());
-            }
+            connection.read_head().await?;
         };
-        check_upgrade(&String::from_utf8_lossy(&head[..end])).map_err(OpenError::Upgrade)?;
-        head.drain(..end + 4);
-        head.shrink_to_fit();
-        Ok(Connection {
-            stream,
-            unread: head,
-            unwritten: Vec::new(),
-        })
+        let head = String::from_utf8_lossy(&connection.unread[..end]);
+        check_upgrade(&head).map_err(OpenError::Upgrade)?;
+        // Frames may have come with the answer.
+        connection.unread.drain(..end + 4);
+        connection.unread.shrink_to_fit();
+        Ok(connection)
     }
 }
 
@@ -215,6 +227,19 @@ impl Connection {
                 bytes => self.take(bytes, &mut |text| received(text, now)),
             })
         })
+    }
+
+    /// Reads a part of the answer to the upgrade.
+    async fn read_head(&mut self) -> Result<(), Lost> {
+        let read = poll_fn(|cx| {
+            SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+                self.unread.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok::<_, io::Error>(buffer.filled().len()))
+            })
+        });
+        if read.await? == 0 { Err(Lost::Ended) } else { Ok(()) }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

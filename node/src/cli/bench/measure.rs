@@ -55,6 +55,11 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// How many were counted.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// The duration that `share` of all (0 to 1) do not exceed; zero if there are none.
     pub(super) fn percentile(&self, share: f64) -> Duration {
         let rank = (share * as_f64(self.count)).ceil().max(1.0);

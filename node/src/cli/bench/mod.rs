@@ -1,0 +1,147 @@
+//! `wingbeat bench`: a load generator and a measure for a running node or cluster.
+//!
+//! A scenario (`fanout`, `presence`, `idle`) opens sockets of real Phoenix clients, does its work,
+//! and reports what came of it. It shares the machine with what it measures more often than not, so
+//! it is cheap: one thread, one small task a socket, one read a wake-up, no JSON values.
+
+mod client;
+mod fanout;
+mod idle;
+mod measure;
+mod message;
+mod presence;
+mod process;
+mod progress;
+mod report;
+mod server;
+mod swarm;
+mod websocket;
+
+#[cfg(test)]
+mod fake_node;
+#[cfg(test)]
+mod tests;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::{Failure, Terminal};
+use progress::Progress;
+use report::Report;
+
+/// Measure a running node or cluster: fan-out, presence, idle sockets
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wingbeat bench fanout                         1,000 subscribers of one topic on one node
+  wingbeat bench fanout --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+  wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+  wingbeat bench idle --sockets 10000 --json
+
+Run it from a release build, as the node: a debug build measures itself.")]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Scenario {
+    Fanout(fanout::FanoutArgs),
+    Presence(presence::PresenceArgs),
+    Idle(idle::IdleArgs),
+}
+
+/// The nodes under test, and what all scenarios have in common.
+#[derive(Clone, clap::Args)]
+struct NodeArgs {
+    /// A node's HTTP address; repeat it for a cluster. The first takes the publisher (fanout) or the
+    /// clients (presence), the others take the subscribers or observers; idle sockets go to all
+    #[arg(
+        long,
+        env = "WINGBEAT_URL",
+        default_value = "http://127.0.0.1:4000",
+        value_delimiter = ','
+    )]
+    url: Vec<String>,
+    /// The nodes' API token; others of this machine see flags, so prefer the variable
+    #[arg(long, env = "WINGBEAT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Sockets that are opened at a time
+    #[arg(long, default_value_t = 64, value_parser = concurrency)]
+    concurrency: usize,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=10_000) => Ok(number),
+        _ => Err("want 1 to 10000".to_owned()),
+    }
+}
+
+impl std::fmt::Debug for NodeArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeArgs")
+            .field("url", &self.url)
+            .field("concurrency", &self.concurrency)
+            .field("json", &self.json)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NodeArgs {
+    fn first(&self) -> &str {
+        self.url.first().map_or("", String::as_str)
+    }
+
+    /// The nodes of a scenario's second role: those that a flag names, else all but the first, else
+    /// that.
+    fn others(&self, named: &[String]) -> Vec<String> {
+        match (named, self.url.as_slice()) {
+            ([_, ..], _) => named.to_vec(),
+            ([], [_, others @ ..]) if !others.is_empty() => others.to_vec(),
+            ([], urls) => urls.to_vec(),
+        }
+    }
+
+    /// Every node that was named, once.
+    fn all(&self, named: &[String]) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for url in self.url.iter().chain(named) {
+            if !all.contains(url) {
+                all.push(url.clone());
+            }
+        }
+        all
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref().filter(|token| !token.is_empty())
+    }
+}
+
+impl BenchArgs {
+    pub(super) fn run(&self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        // Never drawn where standard error is no terminal; never in tests, whose own may be one.
+        let progress = Progress::new(!cfg!(test));
+        match &self.scenario {
+            Scenario::Fanout(args) => {
+                block_on(args.run(progress))?.tell(args.nodes.json, terminal)
+            }
+            Scenario::Presence(args) => {
+                block_on(args.run(progress))?.tell(args.nodes.json, terminal)
+            }
+            Scenario::Idle(args) => block_on(args.run(progress))?.tell(args.nodes.json, terminal),
+        }
+    }
+}
+
+/// Runs a scenario and all its sockets on this thread.
+fn block_on<T>(scenario: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let runtime = runtime.map_err(|error| Failure::failed(format_args!("no runtime: {error}")))?;
+    runtime.block_on(scenario)
+}

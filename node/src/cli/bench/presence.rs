@@ -1,0 +1,286 @@
+//! Clients that join, and observers on another node that see them come.
+
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    super::Failure,
+    NodeArgs,
+    client::{Connection, Endpoint, Joined, Lost},
+    message::KeyScanner,
+    process,
+    progress::Progress,
+    report::Meter,
+    server::Servers,
+    swarm::{Swarm, not_opened, run_name},
+};
+pub(super) use report::PresenceReport;
+
+const EXAMPLES: &str = "\
+Examples:
+  wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+  wingbeat bench presence --clients 5000 --topics 1 --concurrency 500
+  wingbeat bench presence --spread --url http://a:4000 --url http://b:4000 --url http://c:4000
+                                                 joins on all three at once";
+
+const DETAILS: &str = "\
+Examples:
+  wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+  wingbeat bench presence --clients 5000 --topics 1 --concurrency 500
+  wingbeat bench presence --spread --url http://a:4000 --url http://b:4000 --url http://c:4000
+                                                 joins on all three at once
+
+Each topic has one observer, which is joined first. A key is visible when its topic's observer has read
+it in a presence_state or presence_diff. Topics must track on join, as they do without a configuration.
+With one --url the observers are on the clients' own node.
+
+JSON fields:
+  scenario, client_urls, observer_urls, clients, topics
+  seconds                  from the first connection to the last reply to a join
+  joins_per_second
+  join_reply_us            join sent to reply: count, mean, p50, p90, p99, p99_9, max
+  join_to_visible_us       join sent to visible at the observer, likewise
+  reply_to_visible_us      reply read to visible, likewise; 0 if it was visible first
+  missing                  clients that the observer never saw
+  disconnected             sockets that ended
+  server                   processes, cpu_seconds, cpu_cores, cpu_seconds_per_million (joins),
+                           resident_bytes; or null
+  bench                    cpu_seconds, cpu_cores of this process; or null
+
+Exit code 1 if a client was not seen within --patience, or a socket ended.";
+
+/// Clients join: joins a second, and how soon another node shows them
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = DETAILS)]
+pub(super) struct PresenceArgs {
+    /// How many join
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    clients: u64,
+    /// Topics that they join, in turns; each client joins one
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    topics: u64,
+    /// Where observers connect to, in turns [default: each --url but the first, or the only one]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    observers_url: Vec<String>,
+    /// Topics take turns over all --url: a topic's clients join on one, its observer on the next
+    #[arg(long, conflicts_with = "observers_url")]
+    spread: bool,
+    /// How long after the last join its key may take to show
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    patience: Duration,
+    #[command(flatten)]
+    pub(super) nodes: NodeArgs,
+}
+
+/// What all sockets share.
+#[derive(Debug)]
+struct Board {
+    clients: RefCell<Vec<Client>>,
+    visible: Cell<u64>,
+    /// The last client has become visible.
+    complete: Notify,
+    swarm: Swarm,
+}
+
+/// When things happened to one client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Client {
+    joined: Option<Joined>,
+    visible: Option<Instant>,
+}
+
+impl Board {
+    fn new(clients: u64) -> Self {
+        let clients = usize::try_from(clients).unwrap_or(0);
+        Self {
+            clients: RefCell::new(vec![Client::default(); clients]),
+            visible: Cell::new(0),
+            complete: Notify::new(),
+            swarm: Swarm::default(),
+        }
+    }
+
+    fn join(&self, client: u64, joined: Joined) {
+        self.with(client, |client| client.joined = Some(joined));
+    }
+
+    /// An observer has read a client's key.
+    fn see(&self, client: u64, now: Instant) {
+        let first = self.with(client, |client| client.visible.replace(now).is_none());
+        if first == Some(true) {
+            self.visible.set(self.visible.get() + 1);
+            if self.visible.get() == self.clients.borrow().len() as u64 {
+                self.complete.notify_one();
+            }
+        }
+    }
+
+    fn with<T>(&self, client: u64, change: impl FnOnce(&mut Client) -> T) -> Option<T> {
+        let mut clients = self.clients.borrow_mut();
+        let index = usize::try_from(client).ok()?;
+        clients.get_mut(index).map(change)
+    }
+}
+
+/// The names of a run.
+#[derive(Debug)]
+struct Names {
+    run: String,
+}
+
+impl Names {
+    fn topic(&self, topic: u64) -> String {
+        format!("bench:presence:{}:{topic}", self.run)
+    }
+
+    fn key_prefix(&self) -> String {
+        format!("bench-{}-", self.run)
+    }
+
+    fn observer(&self, topic: u64) -> String {
+        format!("observer-{}-{topic}", self.run)
+    }
+}
+
+/// Where clients and observers go.
+#[derive(Debug)]
+struct Places {
+    clients: Vec<Endpoint>,
+    observers: Vec<Endpoint>,
+}
+
+impl Places {
+    fn pick(nodes: &[Endpoint], topic: u64) -> &Endpoint {
+        let turn = topic % (nodes.len() as u64);
+        &nodes[usize::try_from(turn).unwrap_or(0)]
+    }
+}
+
+impl PresenceArgs {
+    pub(super) async fn run(&self, progress: Progress) -> Result<PresenceReport, Failure> {
+        let servers = Servers::new(&self.nodes.all(&self.observers_url), self.nodes.token())?;
+        process::require_sockets(self.clients + self.topics)?;
+        let (client_urls, observer_urls) = self.urls();
+        let places = Places {
+            clients: Endpoint::resolve_all(&client_urls).await?,
+            observers: Endpoint::resolve_all(&observer_urls).await?,
+        };
+        servers.usage().await?;
+
+        let names = Names { run: run_name() };
+        let board = Rc::new(Board::new(self.clients));
+        self.observe(&names, &places, &board, progress).await?;
+        let meter = Meter::start(&servers).await?;
+        let started = Instant::now();
+        let seen = || board.visible.get();
+        let joined = async {
+            self.join(&names, &places, &board).await?;
+            if board.visible.get() < self.clients {
+                // What is missing then is reported.
+                drop(timeout(self.patience, board.complete.notified()).await);
+            }
+            Ok::<_, Failure>(())
+        };
+        progress.during("joining", self.clients, seen, joined).await?;
+        let usage = meter.stop(&servers, self.clients).await?;
+        Ok(PresenceReport::new(self, started, &board, usage))
+    }
+
+    /// Where clients and observers connect to; lists of equal turns.
+    fn urls(&self) -> (Vec<String>, Vec<String>) {
+        if self.spread {
+            let clients = self.nodes.url.clone();
+            let mut observers = clients.clone();
+            observers.rotate_left(1);
+            (clients, observers)
+        } else {
+            (vec![self.nodes.first().to_owned()], self.nodes.others(&self.observers_url))
+        }
+    }
+
+    async fn observe(
+        &self,
+        names: &Names,
+        places: &Places,
+        board: &Rc<Board>,
+        progress: Progress,
+    ) -> Result<(), Failure> {
+        let scanner = Rc::new(KeyScanner::new(&names.key_prefix()));
+        let observers = Swarm::default();
+        let opening = observers.open(self.topics, self.nodes.concurrency, |topic| {
+            let (board, scanner) = (Rc::clone(board), Rc::clone(&scanner));
+            async move {
+                let node = Places::pick(&places.observers, topic);
+                let failed = |error| not_opened(node, &error);
+                let user = names.observer(topic);
+                let mut connection = node.open(Some(&user)).await.map_err(failed)?;
+                let joined = connection.join(&names.topic(topic), |_, _| ()).await;
+                joined.map_err(failed)?;
+                // Ends with the runtime.
+                drop(tokio::task::spawn_local(async move {
+                    let why = watch(connection, &board, &scanner).await;
+                    board.swarm.note_loss(&why);
+                }));
+                Ok(())
+            }
+        });
+        progress.during("observers", self.topics, || observers.opened(), opening).await
+    }
+
+    async fn join(
+        &self,
+        names: &Names,
+        places: &Places,
+        board: &Rc<Board>,
+    ) -> Result<(), Failure> {
+        let prefix = &names.key_prefix();
+        let joining = board.swarm.open(self.clients, self.nodes.concurrency, |client| {
+            let board = Rc::clone(board);
+            async move {
+                let topic = client % self.topics;
+                let node = Places::pick(&places.clients, topic);
+                let failed = |error| not_opened(node, &error);
+                let user = format!("{prefix}{client}");
+                let mut connection = node.open(Some(&user)).await.map_err(failed)?;
+                let joined = connection.join(&names.topic(topic), |_, _| ()).await;
+                board.join(client, joined.map_err(failed)?);
+                // Ends with the runtime.
+                drop(tokio::task::spawn_local(async move {
+                    let why = drain(connection).await;
+                    board.swarm.note_loss(&why);
+                }));
+                Ok(())
+            }
+        });
+        joining.await
+    }
+}
+
+/// Notes each key that an observer reads, until its socket ends.
+async fn watch(mut connection: Connection, board: &Board, scanner: &KeyScanner) -> Lost {
+    loop {
+        let read = connection.exchange(|frame, now| scanner.keys(frame, |key| board.see(key, now)));
+        if let Err(why) = read.await {
+            return why;
+        }
+    }
+}
+
+/// Reads what a client is told, until its socket ends.
+async fn drain(mut connection: Connection) -> Lost {
+    loop {
+        if let Err(why) = connection.exchange(|_, _| ()).await {
+            return why;
+        }
+    }
+}
