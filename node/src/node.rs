@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use cluster::{Cluster, Profile, wire::WIRE_VERSIONS};
 use presence::{InvalidNodeName, NodeName, Replica};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -343,7 +342,7 @@ impl Parts {
             direct: Arc::new(move |link, lane, frame| publisher.receive(link, lane, &frame)),
             admit: Arc::new(move |name, incarnation| seen.admit(name, incarnation)),
         };
-        let identity = identity(&self.name, self.incarnation);
+        let identity = identity(&self.name, self.incarnation, self.http);
         Ok(Transport::bind(transport, identity, handlers).await?)
     }
 
@@ -366,7 +365,7 @@ impl Parts {
         let me = Replica { name: self.name.clone(), incarnation: self.incarnation };
         let address = config.advertised(transport.local_addr());
         let seed = rand::random();
-        let name = self.name.clone();
+        let (name, http) = (self.name.clone(), self.http);
         Driver {
             cluster: Cluster::new(settings, me, address, seed, self.clock.now()),
             name: self.name.clone(),
@@ -380,7 +379,7 @@ impl Parts {
             seen,
             registry: Arc::clone(&self.registry),
             seeds,
-            identity: Box::new(move |incarnation| identity(&name, incarnation)),
+            identity: Box::new(move |incarnation| identity(&name, incarnation, http)),
         }
     }
 
@@ -429,8 +428,9 @@ impl Parts {
     }
 }
 
-fn identity(name: &NodeName, incarnation: u64) -> Identity {
-    Identity { name: name.as_str().to_owned(), incarnation, hello: Bytes::new() }
+/// Peers are told where clients connect, for `/api/cluster`.
+fn identity(name: &NodeName, incarnation: u64, http: SocketAddr) -> Identity {
+    Identity { name: name.as_str().to_owned(), incarnation, hello: http.to_string().into() }
 }
 
 /// Unique per process start: the wall clock's milliseconds, then 20 random bits.

@@ -1,6 +1,6 @@
 //! `GET /api/cluster`.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Json, extract::State};
 use cluster::Member;
@@ -15,6 +15,7 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "name": shared.name.as_str(),
         "incarnation": shared.incarnation,
         "address": shared.cluster.map(|address| shared.config.advertised(address)),
+        "http": shared.http,
         "state": "self",
         "region": shared.config.node.region,
         "version": env!("CARGO_PKG_VERSION"),
@@ -55,6 +56,7 @@ fn describe(shared: &Shared, member: &Member) -> Value {
         "name": member.replica.name.as_str(),
         "incarnation": member.replica.incarnation,
         "address": member.address,
+        "http": link.as_ref().and_then(http_of),
         "state": state,
         "region": text(&member.region),
         "version": text(&member.version),
@@ -64,4 +66,9 @@ fn describe(shared: &Shared, member: &Member) -> Value {
         "presence_lag": member.lag,
         "agreement": member.agrees,
     })
+}
+
+/// Where the peer said that clients connect.
+fn http_of(link: &transport::Link) -> Option<SocketAddr> {
+    std::str::from_utf8(&link.peer().hello).ok()?.parse().ok()
 }

@@ -8,6 +8,7 @@
 //! as [`Runners`]. All others are clients of a node's HTTP API.
 
 mod api;
+mod bench;
 mod broadcast;
 mod check;
 mod client;
@@ -79,6 +80,7 @@ pub enum Command {
     Tail(tail::TailArgs),
     Members(members::MembersArgs),
     Disconnect(disconnect::DisconnectArgs),
+    Bench(bench::BenchArgs),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -167,6 +169,7 @@ fn dispatch(cli: Cli, runners: &Runners, terminal: &mut Terminal<'_>) -> Result<
         Command::Disconnect(args) => {
             block_on(&args.api, async |client| args.run(client, terminal).await)
         }
+        Command::Bench(args) => args.run(terminal),
         Command::Check(args) => args.run(env::vars_os(), terminal),
         Command::Completions(args) => args.run(terminal),
     }

@@ -135,11 +135,8 @@ impl Endpoint {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
             self.url.authority()
         );
-        let mut connection = Connection {
-            stream,
-            unread: Vec::new(),
-            unwritten: request.into_bytes(),
-        };
+        let mut connection =
+            Connection { stream, unread: Vec::new(), unwritten: request.into_bytes() };
         poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Lost::Broken)?;
         let end = loop {
             let head = &connection.unread;
@@ -274,11 +271,7 @@ impl Connection {
     }
 
     /// Hands over the whole frames at the start of `bytes`, and gives how many bytes they took.
-    fn frames(
-        &mut self,
-        bytes: &[u8],
-        received: &mut impl FnMut(&[u8]),
-    ) -> Result<usize, Lost> {
+    fn frames(&mut self, bytes: &[u8], received: &mut impl FnMut(&[u8])) -> Result<usize, Lost> {
         let mut used = 0;
         while let Some(frame) = websocket::decode(&bytes[used..])? {
             let payload = &bytes[used..][frame.payload.clone()];
@@ -318,10 +311,7 @@ impl Connection {
         in_time.map_err(|_| OpenError::Late("reply to the join"))??;
         match answer {
             Some((Ok(()), answered)) => Ok(Joined { asked, answered }),
-            Some((Err(reason), _)) => Err(OpenError::Refused {
-                topic: topic.to_owned(),
-                reason,
-            }),
+            Some((Err(reason), _)) => Err(OpenError::Refused { topic: topic.to_owned(), reason }),
             None => Err(Lost::Ended.into()),
         }
     }

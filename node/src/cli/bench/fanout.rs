@@ -19,7 +19,7 @@ use super::{
     super::Failure,
     NodeArgs,
     client::{Connection, Endpoint},
-    message::{NumberScanner, PAYLOAD_LEN_MIN},
+    message::{NumberScanner, Numbered, PAYLOAD_LEN_MIN},
     process,
     progress::Progress,
     report::Meter,
@@ -49,17 +49,11 @@ Examples:
                                                          publish on a, deliver on b and c";
 
 const DETAILS: &str = "\
-Examples:
-  wingbeat bench fanout                                  1,000 subscribers on one node
-  wingbeat bench fanout --in-flight 64 --payload 16
-  wingbeat bench fanout --rate 10 --url http://a:4000 --url http://b:4000 --url http://c:4000
-                                                         publish on a, deliver on b and c
-
-The publisher pushes through its own WebSocket. Latency runs from just before a push is written (with
---rate, from when it was due if it is over 2 ms late) until a subscriber has read it. The server's CPU
-time is that of all nodes named by --url and --subscribers-url: name all of a cluster. Where clients are
-listed as present, their joins and leaves are work too: a rule with presence = \"off\" for \"bench:*\"
-leaves that out.
+The publisher pushes through its own WebSocket. Latency runs from just before a push is written
+(with --rate, from when it was due if that is over 2 ms ago) until a subscriber has read it. The
+server's CPU time is that of the nodes named by --url and --subscribers-url: name all of a cluster.
+Where clients are listed as present, their joins and leaves are work too: a rule with
+presence = \"off\" for \"bench:*\" leaves that out.
 
 JSON fields:
   scenario, publisher_url, subscriber_urls, subscribers, payload_bytes
@@ -69,16 +63,16 @@ JSON fields:
   latency_us                    publish to deliver: count, mean, p50, p90, p99, p99_9, max
   lost, doubled, reordered      deliveries; also those of the warm-up
   disconnected                  subscribers that ended
-  stalls                        times that nothing moved for 5 s
-  server                        processes, cpu_seconds, cpu_cores, cpu_seconds_per_million (deliveries),
-                                resident_bytes; or null
+  stalls                        times that nothing was delivered for --patience
+  server                        processes, cpu_seconds, cpu_cores, resident_bytes,
+                                cpu_seconds_per_million (deliveries); or null
   bench                         cpu_seconds, cpu_cores of this process; or null
 
 Exit code 1 if a delivery was lost, doubled or out of order, or a subscriber ended.";
 
 /// One topic, many subscribers: deliveries a second, latency, CPU per delivery
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = DETAILS)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub(super) struct FanoutArgs {
     /// How many subscribe
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -86,9 +80,9 @@ pub(super) struct FanoutArgs {
     /// Bytes of each message's payload
     #[arg(long, default_value_t = 100, value_parser = payload_len)]
     payload: usize,
-    /// How long to measure
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    /// How many seconds to measure
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    seconds: Duration,
     /// How long to publish before that
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warmup: Duration,
@@ -101,8 +95,16 @@ pub(super) struct FanoutArgs {
     /// Where subscribers connect to, in turns [default: each --url but the first, or the only one]
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     subscribers_url: Vec<String>,
+    /// When nothing has been delivered for so long, what is in flight is not waited for
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    patience: Duration,
     #[command(flatten)]
     pub(super) nodes: NodeArgs,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "want 0.01 to 86400".to_owned())
 }
 
 fn payload_len(text: &str) -> Result<usize, String> {
@@ -140,16 +142,18 @@ impl FanoutArgs {
             swarm: Swarm::default(),
         });
         self.subscribe(&topic, &nodes, &hub, progress).await?;
-        let mut publisher = Publisher::open(&publisher_node, &topic, self.payload, &hub).await?;
+        let messages = Numbered::new(&topic, EVENT, self.payload);
+        let mut publisher = Publisher::open(&publisher_node, &topic, messages, &hub).await?;
         hub.swarm.settle(QUIET, QUIET_LIMIT).await?;
 
-        let (pace, seconds) = (self.pace(), Duration::from_secs(self.seconds));
-        let warmup = publisher.publish(pace, self.warmup);
+        let (pace, seconds) = (self.pace(), self.seconds);
+        let warmup = publisher.publish(pace, self.warmup, self.patience);
         shown(progress, "warming up", self.warmup, warmup).await?;
         hub.books.borrow_mut().measure();
         let meter = Meter::start(&servers).await?;
         let started = Instant::now();
-        shown(progress, "publishing", seconds, publisher.publish(pace, seconds)).await?;
+        let publishing = publisher.publish(pace, seconds, self.patience);
+        shown(progress, "publishing", seconds, publishing).await?;
         let delivered = hub.books.borrow().delivered();
         let usage = meter.stop(&servers, delivered).await?;
         let stalls = publisher.stalls();

@@ -42,36 +42,31 @@ Examples:
   wingbeat bench idle --hold 5m --heartbeat 10s";
 
 const DETAILS: &str = "\
-Examples:
-  wingbeat bench idle                            10,000 sockets, each joined to a topic
-  wingbeat bench idle --no-join --sockets 15000
-  wingbeat bench idle --hold 5m --heartbeat 10s
-
-Sockets go to all --url in turns. Memory is what the processes of those nodes have resident: the kernel's
-for a socket, some KiB, is not in it. Start the nodes anew for a figure that earlier runs did not touch.
-Where clients are listed as present, a joined socket's memory holds its presence too.
+Sockets go to all --url in turns. Memory is what the processes of those nodes have resident: the
+kernel's for a socket, some KiB, is not in it. Start the nodes anew for a figure that earlier runs
+did not touch. Where clients are listed as present, a joined socket's memory holds its presence too.
 
 JSON fields:
   scenario, urls, sockets, joined
-  seconds                        from the first connection to the last reply
+  seconds                   from the first connection to the last reply
   connects_per_second
-  open_us                        connect, upgrade and join: count, mean, p50, p90, p99, p99_9, max
-  heartbeat_us                   heartbeat sent to its reply, likewise
-  resident_bytes_before          of all processes, before the first socket
-  resident_bytes_settled         with all sockets, when nothing came for 1 s
-  resident_bytes_held            after --hold
+  open_us                   connect, upgrade and join: count, mean, p50, p90, p99, p99_9, max
+  heartbeat_us              heartbeat sent to its reply, likewise
+  resident_bytes_before     of all processes, before the first socket
+  resident_bytes_settled    with all sockets, when nothing came for 1 s
+  resident_bytes_held       after --hold
   bytes_per_socket_settled, bytes_per_socket_held
-  disconnected                   sockets that ended
-  server                         while holding: processes, cpu_seconds, cpu_cores,
-                                 cpu_seconds_per_million (heartbeats), resident_bytes; or null
-  bench                          while holding: cpu_seconds, cpu_cores of this process; or null
-resident_bytes_… and bytes_per_socket_… are null where /metrics does not tell.
+  disconnected              sockets that ended
+  server                    while holding: processes, cpu_seconds, cpu_cores, resident_bytes,
+                            cpu_seconds_per_million (heartbeats); or null
+  bench                     while holding: cpu_seconds, cpu_cores of this process; or null
+resident_bytes_... and bytes_per_socket_... are null where /metrics does not tell.
 
 Exit code 1 if a socket ended.";
 
 /// Open sockets that do nothing: memory of each, connects a second
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = DETAILS)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub(super) struct IdleArgs {
     /// How many
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -120,10 +115,7 @@ impl IdleArgs {
         process::require_sockets(self.sockets)?;
         let nodes = Endpoint::resolve_all(&self.nodes.url).await?;
         let hall = Rc::new(Hall::default());
-        let mut memory = Memory {
-            before: servers.usage().await?,
-            ..Memory::default()
-        };
+        let mut memory = Memory { before: servers.usage().await?, ..Memory::default() };
         let started = Instant::now();
         let opening = self.open(&nodes, &hall);
         progress.during("opening", self.sockets, || hall.swarm.opened(), opening).await?;

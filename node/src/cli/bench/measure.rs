@@ -36,12 +36,7 @@ pub(super) struct Summary {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: vec![0; ROWS * BUCKETS_A_DOUBLING].into(),
-            count: 0,
-            sum_ns: 0,
-            max_ns: 0,
-        }
+        Self { buckets: vec![0; ROWS * BUCKETS_A_DOUBLING].into(), count: 0, sum_ns: 0, max_ns: 0 }
     }
 }
 

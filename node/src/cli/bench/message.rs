@@ -30,12 +30,7 @@ impl<'a> Envelope<'a> {
         let (reference, rest) = element(rest)?;
         let (topic, rest) = element(rest)?;
         let (event, rest) = element(rest)?;
-        Some(Self {
-            reference,
-            topic,
-            event,
-            payload: rest.trim_ascii(),
-        })
+        Some(Self { reference, topic, event, payload: rest.trim_ascii() })
     }
 
     /// Whether this is a reply, and what it says: the reason of a refusal as JSON.
@@ -187,9 +182,7 @@ pub(super) struct KeyScanner {
 impl KeyScanner {
     /// The prefix must not need escapes in JSON.
     pub(super) fn new(prefix: &str) -> Self {
-        Self {
-            quoted_prefix: format!("\"{prefix}").into_bytes(),
-        }
+        Self { quoted_prefix: format!("\"{prefix}").into_bytes() }
     }
 
     /// Calls `found` for each of the keys that a `presence_state` lists or a `presence_diff` adds.
@@ -225,7 +218,9 @@ fn digits(bytes: &[u8]) -> Option<(u64, u8)> {
     let len = bytes.iter().position(|byte| !byte.is_ascii_digit())?;
     let digits = bytes[..len].iter().map(|byte| u64::from(byte - b'0'));
     // 18 digits always fit.
-    (1..=18).contains(&len).then(|| (digits.fold(0, |number, digit| number * 10 + digit), bytes[len]))
+    (1..=18)
+        .contains(&len)
+        .then(|| (digits.fold(0, |number, digit| number * 10 + digit), bytes[len]))
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
@@ -310,9 +305,11 @@ mod tests {
         };
         let state = r#"[null,null,"t","presence_state",{"b-7-1":{"metas":[{"phx_ref":"b"}]},"b-7-22":{},"b-8-3":{},"b-7-4x":{}}]"#;
         assert_eq!(found(state), [1, 22]);
-        let diff = r#"[null,null,"t","presence_diff",{"joins":{"b-7-1":{}},"leaves":{"b-7-2":{}}}]"#;
+        let diff =
+            r#"[null,null,"t","presence_diff",{"joins":{"b-7-1":{}},"leaves":{"b-7-2":{}}}]"#;
         assert_eq!(found(diff), [1]);
-        let turned = r#"[null,null,"t","presence_diff",{"leaves":{"b-7-2":{}},"joins":{"b-7-1":{}}}]"#;
+        let turned =
+            r#"[null,null,"t","presence_diff",{"leaves":{"b-7-2":{}},"joins":{"b-7-1":{}}}]"#;
         assert_eq!(found(turned), [1]);
         assert_eq!(found(r#"[null,null,"t","chat",{"b-7-1":{}}]"#), [] as [u64; 0]);
     }

@@ -126,9 +126,7 @@ impl BenchArgs {
         // Never drawn where standard error is no terminal; never in tests, whose own may be one.
         let progress = Progress::new(!cfg!(test));
         match &self.scenario {
-            Scenario::Fanout(args) => {
-                block_on(args.run(progress))?.tell(args.nodes.json, terminal)
-            }
+            Scenario::Fanout(args) => block_on(args.run(progress))?.tell(args.nodes.json, terminal),
             Scenario::Presence(args) => {
                 block_on(args.run(progress))?.tell(args.nodes.json, terminal)
             }
@@ -139,9 +137,7 @@ impl BenchArgs {
 
 /// Runs a scenario and all its sockets on this thread.
 fn block_on<T>(scenario: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.map_err(|error| Failure::failed(format_args!("no runtime: {error}")))?;
     runtime.block_on(scenario)
 }

@@ -34,15 +34,10 @@ Examples:
                                                  joins on all three at once";
 
 const DETAILS: &str = "\
-Examples:
-  wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
-  wingbeat bench presence --clients 5000 --topics 1 --concurrency 500
-  wingbeat bench presence --spread --url http://a:4000 --url http://b:4000 --url http://c:4000
-                                                 joins on all three at once
-
-Each topic has one observer, which is joined first. A key is visible when its topic's observer has read
-it in a presence_state or presence_diff. Topics must track on join, as they do without a configuration.
-With one --url the observers are on the clients' own node.
+Each topic has one observer, which is joined first. A key is visible when its topic's observer has
+read it in a presence_state or presence_diff. Topics must track on join, as they do without a
+configuration. With one --url the observers are on the clients' own node. The server's CPU time is
+that of the nodes named by --url and --observers-url: name all of a cluster.
 
 JSON fields:
   scenario, client_urls, observer_urls, clients, topics
@@ -53,15 +48,15 @@ JSON fields:
   reply_to_visible_us      reply read to visible, likewise; 0 if it was visible first
   missing                  clients that the observer never saw
   disconnected             sockets that ended
-  server                   processes, cpu_seconds, cpu_cores, cpu_seconds_per_million (joins),
-                           resident_bytes; or null
+  server                   processes, cpu_seconds, cpu_cores, resident_bytes,
+                           cpu_seconds_per_million (joins); or null
   bench                    cpu_seconds, cpu_cores of this process; or null
 
 Exit code 1 if a client was not seen within --patience, or a socket ended.";
 
 /// Clients join: joins a second, and how soon another node shows them
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = DETAILS)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub(super) struct PresenceArgs {
     /// How many join
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -237,12 +232,7 @@ impl PresenceArgs {
         progress.during("observers", self.topics, || observers.opened(), opening).await
     }
 
-    async fn join(
-        &self,
-        names: &Names,
-        places: &Places,
-        board: &Rc<Board>,
-    ) -> Result<(), Failure> {
+    async fn join(&self, names: &Names, places: &Places, board: &Rc<Board>) -> Result<(), Failure> {
         let prefix = &names.key_prefix();
         let joining = board.swarm.open(self.clients, self.nodes.concurrency, |client| {
             let board = Rc::clone(board);

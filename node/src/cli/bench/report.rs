@@ -76,11 +76,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) async fn start(servers: &Servers) -> Result<Self, Failure> {
-        Ok(Self {
-            server: servers.usage().await?,
-            own: process::cpu(),
-            started: Instant::now(),
-        })
+        Ok(Self { server: servers.usage().await?, own: process::cpu(), started: Instant::now() })
     }
 
     /// The use since the start, in which `operations` were done.
@@ -90,10 +86,7 @@ impl Meter {
         let server = servers.usage().await?;
         let bench = self.own.zip(own).map(|(before, after)| {
             let cpu_seconds = after.saturating_sub(before).as_secs_f64();
-            OwnUse {
-                cpu_seconds,
-                cpu_cores: cpu_seconds / seconds,
-            }
+            OwnUse { cpu_seconds, cpu_cores: cpu_seconds / seconds }
         });
         let server = self.server.zip(server).map(|(before, after)| {
             let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
@@ -125,11 +118,9 @@ impl Use {
             None => writeln!(out, "server CPU   unknown: /metrics does not tell")?,
         }
         match &self.bench {
-            Some(own) => writeln!(
-                out,
-                "bench CPU    {:.2} s, {:.2} cores",
-                own.cpu_seconds, own.cpu_cores
-            ),
+            Some(own) => {
+                writeln!(out, "bench CPU    {:.2} s, {:.2} cores", own.cpu_seconds, own.cpu_cores)
+            }
             None => writeln!(out, "bench CPU    unknown: no /proc here"),
         }
     }
@@ -208,16 +199,16 @@ pub(super) fn amount(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
-/// `Ok` if nothing is wrong, else what is: `3 deliveries lost, 1 doubled`.
+/// `Ok` if nothing is wrong, else what is: `deliveries lost: 3, doubled: 1`.
 pub(super) fn judge(faults: &[(u64, &str)], why: Option<&str>) -> Result<(), Failure> {
     let faults: Vec<_> = faults
         .iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, fault)| format!("{} {fault}", grouped(*count)))
+        .map(|(count, fault)| format!("{fault}: {}", grouped(*count)))
         .collect();
     match (faults.is_empty(), why) {
         (true, _) => Ok(()),
-        (false, Some(why)) => Err(Failure::failed(format_args!("{}: {why}", faults.join(", ")))),
+        (false, Some(why)) => Err(Failure::failed(format_args!("{} ({why})", faults.join(", ")))),
         (false, None) => Err(Failure::failed(faults.join(", "))),
     }
 }
@@ -245,17 +236,12 @@ mod tests {
     fn a_run_without_faults_has_no_failure_and_others_name_each() {
         assert_eq!(judge(&[(0, "lost")], Some("unused")), Ok(()));
         let failure = judge(&[(1_200, "lost"), (0, "doubled"), (1, "cut")], Some("slow"));
-        assert_eq!(failure, Err(Failure::failed("1,200 lost, 1 cut: slow")));
+        assert_eq!(failure, Err(Failure::failed("lost: 1,200, cut: 1 (slow)")));
     }
 
     #[test]
     fn latencies_stand_in_a_table() {
-        let summary = Summary {
-            count: 1_000,
-            mean: 1_500.0,
-            p50: 900.0,
-            ..Summary::default()
-        };
+        let summary = Summary { count: 1_000, mean: 1_500.0, p50: 900.0, ..Summary::default() };
         let mut out = Vec::new();
         write_latencies(&[("publish → deliver", summary)], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -42,9 +42,7 @@ enum Identity<'a> {
 impl Servers {
     pub(super) fn new(urls: &[String], token: Option<&str>) -> Result<Self, Failure> {
         let node = |url: &String| Ok((url.clone(), Client::new(url, token)?));
-        Ok(Self {
-            nodes: urls.iter().map(node).collect::<Result<_, Failure>>()?,
-        })
+        Ok(Self { nodes: urls.iter().map(node).collect::<Result<_, Failure>>()? })
     }
 
     /// Asks every node; `None` if some node tells nothing of its process, as other servers may.
@@ -75,10 +73,7 @@ fn sum(nodes: &[(&str, Process)]) -> Usage {
     let mut distinct = BTreeMap::new();
     for (url, process) in nodes {
         let identity = match &process.id {
-            Some(id) => Identity::Process {
-                id,
-                started: process.started.as_deref(),
-            },
+            Some(id) => Identity::Process { id, started: process.started.as_deref() },
             None => Identity::Node(url),
         };
         distinct.insert(identity, process);

@@ -37,14 +37,21 @@ impl Swarm {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        stream::iter((0..count).map(Ok::<_, Failure>))
-            .try_for_each_concurrent(concurrency, async |number| {
+        let opening = stream::iter((0..count).map(Ok::<_, Failure>)).try_for_each_concurrent(
+            concurrency,
+            async |number| {
                 open(number).await?;
                 self.opened.set(self.opened.get() + 1);
                 Ok(())
-            })
-            .await?;
-        self.intact()
+            },
+        );
+        match (opening.await, self.opened.get()) {
+            (Err(Failure::Unreachable(why)), opened @ 1..) => Err(Failure::Unreachable(format!(
+                "{why} ({opened} sockets were open: are http.max_connections and the node's own \
+                 limit of file descriptors high enough?)"
+            ))),
+            (opened, _) => opened.and_then(|()| self.intact()),
+        }
     }
 
     pub(super) fn opened(&self) -> u64 {

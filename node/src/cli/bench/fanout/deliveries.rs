@@ -56,12 +56,7 @@ enum Arrival {
 
 impl Deliveries {
     pub(super) fn new(subscribers: usize) -> Self {
-        let tally = || Tally {
-            next: FIRST_NUMBER,
-            gaps: Vec::new(),
-            forgotten: 0,
-            gone: false,
-        };
+        let tally = || Tally { next: FIRST_NUMBER, gaps: Vec::new(), forgotten: 0, gone: false };
         Self {
             next: FIRST_NUMBER,
             open: VecDeque::new(),
@@ -80,14 +75,14 @@ impl Deliveries {
     /// Counts latency and deliveries from the next message on. Faults count from the first.
     pub(super) fn measure(&mut self) {
         self.measured_from = self.next;
+        self.latency = Histogram::default();
+        self.delivered = 0;
+        self.last = None;
     }
 
     /// Gives the number of a message that is sent now, or was due at that time.
     pub(super) fn send(&mut self, sent: Instant) -> u64 {
-        self.open.push_back(Message {
-            sent,
-            missing: self.live,
-        });
+        self.open.push_back(Message { sent, missing: self.live });
         self.next += 1;
         self.next - 1
     }

@@ -14,11 +14,8 @@ use super::{
         message::{Envelope, Numbered},
         swarm::not_opened,
     },
-    EVENT, Hub,
+    Hub,
 };
-
-/// When nothing has moved for so long, what is in flight is not waited for any longer.
-const STALL: Duration = Duration::from_secs(5);
 
 /// At a fixed rate, the most messages in flight: beyond that the publisher waits, and its messages'
 /// latency counts from when they were due.
@@ -75,7 +72,7 @@ impl Publisher {
     pub(super) async fn open(
         node: &Endpoint,
         topic: &str,
-        payload_len: usize,
+        messages: Numbered,
         hub: &Rc<Hub>,
     ) -> Result<Self, Failure> {
         let failed = |error| not_opened(node, &error);
@@ -83,7 +80,7 @@ impl Publisher {
         connection.join(topic, |_, _| ()).await.map_err(failed)?;
         Ok(Self {
             connection,
-            messages: Numbered::new(topic, EVENT, payload_len),
+            messages,
             frame: Vec::new(),
             hub: Rc::clone(hub),
             stalls: 0,
@@ -91,40 +88,38 @@ impl Publisher {
         })
     }
 
-    /// Times that nothing moved for 5 s.
+    /// Times that its patience ended.
     pub(super) fn stalls(&self) -> u64 {
         self.stalls
     }
 
-    /// Publishes for `duration`, then waits until all have all. What does not come in time counts
-    /// as lost if it does not come at all.
-    pub(super) async fn publish(&mut self, pace: Pace, duration: Duration) -> Result<(), Failure> {
+    /// Publishes for `duration`, then waits until all have all. When nothing has moved for
+    /// `patience`, what is in flight is not waited for; if it does not come at all, it is lost.
+    pub(super) async fn publish(
+        &mut self,
+        pace: Pace,
+        duration: Duration,
+        patience: Duration,
+    ) -> Result<(), Failure> {
         let started = Instant::now();
         let end = started + duration;
-        let mut moved = started;
-        let mut sent = 0;
+        let (mut moved, mut sent) = (started, 0);
         loop {
             let now = Instant::now();
-            let idle = self.in_flight() == 0;
-            let mut wake = end;
+            if self.in_flight() == 0 {
+                moved = now;
+                if now >= end {
+                    return Ok(());
+                }
+            } else if now >= moved + patience {
+                self.stalls += 1;
+                self.hub.books.borrow_mut().give_up();
+                continue;
+            }
+            let mut wake = moved + patience;
             if now < end {
                 let due = self.send_due(pace, started, now, &mut sent);
-                wake = due.map_or(end, |due| due.min(end));
-            } else if idle {
-                return Ok(());
-            }
-            if idle {
-                moved = now;
-            }
-            if self.in_flight() > 0 {
-                let stall = moved + STALL;
-                if now >= stall {
-                    self.stalls += 1;
-                    self.hub.books.borrow_mut().give_up();
-                    moved = now;
-                    continue;
-                }
-                wake = if now < end { wake.min(stall) } else { stall };
+                wake = wake.min(due.map_or(end, |due| due.min(end)));
             }
             let hub = Rc::clone(&self.hub);
             tokio::select! {

@@ -114,8 +114,8 @@ impl Report for FanoutReport {
     fn verdict(&self) -> Result<(), Failure> {
         let faults = [
             (self.lost, "deliveries lost"),
-            (self.doubled, "doubled"),
-            (self.reordered, "reordered"),
+            (self.doubled, "deliveries doubled"),
+            (self.reordered, "deliveries reordered"),
             (self.disconnected, "subscribers disconnected"),
         ];
         judge(&faults, self.first_loss.as_deref())

@@ -1,1 +1,44 @@
+use super::super::{
+    fake_node::Fault,
+    tests::{documented, run},
+};
 
+#[test]
+fn every_client_is_seen_from_the_other_node() {
+    let args = "presence --clients 30 --topics 4";
+    let ended = run(args, 2, Fault::Nothing, |node| {
+        // The clients, and an observer a topic.
+        assert_eq!(node.topics().len(), 34);
+        let mut topics = node.topics();
+        topics.sort();
+        topics.dedup();
+        assert_eq!(topics.len(), 4);
+    })
+    .unwrap();
+    documented("presence", &ended.json);
+    assert_eq!((ended.failure, &ended.json["missing"]), (None, &0.into()));
+    for field in ["join_reply_us", "join_to_visible_us", "reply_to_visible_us"] {
+        assert_eq!(ended.json[field]["count"], 30, "{field}");
+    }
+    assert!(ended.people.contains("30 clients in 4 topics"), "{}", ended.people);
+    assert!(!ended.people.contains("the same node"), "{}", ended.people);
+}
+
+#[test]
+fn topics_can_take_turns_over_the_nodes() {
+    let ended = run("presence --clients 9 --topics 3 --spread", 3, Fault::Nothing, |_| ()).unwrap();
+    let urls = |field: &str| ended.json[field].as_array().unwrap().clone();
+    let (clients, mut observers) = (urls("client_urls"), urls("observer_urls"));
+    observers.rotate_right(1);
+    assert_eq!((clients.len(), clients), (3, observers));
+    assert_eq!(ended.failure, None);
+}
+
+#[test]
+fn clients_that_are_never_shown_fail_the_run() {
+    let args = "presence --clients 5 --topics 2 --patience 50ms";
+    let ended = run(args, 1, Fault::HidesPresence, |_| ()).unwrap();
+    assert_eq!(ended.json["missing"], 5);
+    assert_eq!(ended.failure.as_deref(), Some("clients never shown: 5"));
+    assert!(ended.people.contains("(the same node)"), "{}", ended.people);
+}
