@@ -2,4 +2,4 @@
 
 pub(crate) mod logs;
 pub(crate) mod metrics;
-mod process;
+pub(crate) mod process;

@@ -144,18 +144,18 @@ impl FanoutArgs {
         self.subscribe(&topic, &nodes, &hub, progress).await?;
         let messages = Numbered::new(&topic, EVENT, self.payload);
         let mut publisher = Publisher::open(&publisher_node, &topic, messages, &hub).await?;
-        hub.swarm.settle(QUIET, QUIET_LIMIT).await?;
+        publisher.during(hub.swarm.settle(QUIET, QUIET_LIMIT)).await?;
 
         let (pace, seconds) = (self.pace(), self.seconds);
         let warmup = publisher.publish(pace, self.warmup, self.patience);
         shown(progress, "warming up", self.warmup, warmup).await?;
         hub.books.borrow_mut().measure();
-        let meter = Meter::start(&servers).await?;
+        let meter = publisher.during(Meter::start(&servers)).await?;
         let started = Instant::now();
         let publishing = publisher.publish(pace, seconds, self.patience);
         shown(progress, "publishing", seconds, publishing).await?;
         let delivered = hub.books.borrow().delivered();
-        let usage = meter.stop(&servers, delivered).await?;
+        let usage = publisher.during(meter.stop(&servers, delivered)).await?;
         let stalls = publisher.stalls();
         Ok(FanoutReport::new(self, started, &hub, usage, stalls))
     }

@@ -111,7 +111,11 @@ impl Board {
 
     /// An observer has read a client's key.
     fn see(&self, client: u64, now: Instant) {
-        let first = self.with(client, |client| client.visible.replace(now).is_none());
+        let first = self.with(client, |client| {
+            let first = client.visible.is_none();
+            client.visible.get_or_insert(now);
+            first
+        });
         if first == Some(true) {
             self.visible.set(self.visible.get() + 1);
             if self.visible.get() == self.clients.borrow().len() as u64 {

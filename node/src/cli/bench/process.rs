@@ -1,27 +1,11 @@
-//! What the operating system allows this process, and what the process has used.
+//! What the operating system allows this process.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use super::super::Failure;
 
 /// Descriptors besides those of the sockets: the runtime's, the standard streams, requests.
 const SPARE_FILES: u64 = 32;
-
-/// Clock ticks a second in `/proc`, fixed by the kernel's interface.
-const TICKS: u64 = 100;
-
-/// CPU time of this process, to 10 ms; `None` where the system has no `/proc`.
-pub(super) fn cpu() -> Option<Duration> {
-    read_cpu(&fs::read_to_string("/proc/self/stat").ok()?)
-}
-
-fn read_cpu(stat: &str) -> Option<Duration> {
-    // Fields count from behind the name, which may hold spaces.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis((ticks()? + ticks()?) * 1_000 / TICKS))
-}
 
 /// Fails if the process may not open so many sockets. Where the system does not tell the limit, the
 /// first socket over it will.
@@ -44,13 +28,6 @@ fn check_files(limits: &str, needed: u64) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_that_of_user_and_system() {
-        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20";
-        assert_eq!(read_cpu(stat), Some(Duration::from_secs(3)));
-        assert_eq!(read_cpu("7 (x) S 1"), None);
-    }
 
     #[test]
     fn too_low_a_limit_is_wrong_usage_and_says_what_to_do() {

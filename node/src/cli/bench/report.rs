@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, Write},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::Serialize;
+
+use crate::telemetry::process::usage;
 
 use super::{
     super::{
@@ -13,7 +15,6 @@ use super::{
         table::{Column, Table},
     },
     measure::{Summary, as_f64},
-    process,
     server::{Servers, Usage},
 };
 
@@ -63,31 +64,32 @@ pub(super) struct OwnUse {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Use {
     pub(super) server: Option<ServerUse>,
-    pub(super) bench: Option<OwnUse>,
+    pub(super) bench: OwnUse,
 }
 
 /// Measures a [`Use`].
 #[derive(Debug)]
 pub(super) struct Meter {
     server: Option<Usage>,
-    own: Option<Duration>,
+    own: f64,
     started: Instant,
 }
 
 impl Meter {
     pub(super) async fn start(servers: &Servers) -> Result<Self, Failure> {
-        Ok(Self { server: servers.usage().await?, own: process::cpu(), started: Instant::now() })
+        Ok(Self {
+            server: servers.usage().await?,
+            own: usage().cpu_seconds,
+            started: Instant::now(),
+        })
     }
 
     /// The use since the start, in which `operations` were done.
     pub(super) async fn stop(&self, servers: &Servers, operations: u64) -> Result<Use, Failure> {
         let seconds = self.started.elapsed().as_secs_f64().max(f64::EPSILON);
-        let own = process::cpu();
+        let own_seconds = usage().cpu_seconds - self.own;
         let server = servers.usage().await?;
-        let bench = self.own.zip(own).map(|(before, after)| {
-            let cpu_seconds = after.saturating_sub(before).as_secs_f64();
-            OwnUse { cpu_seconds, cpu_cores: cpu_seconds / seconds }
-        });
+        let bench = OwnUse { cpu_seconds: own_seconds, cpu_cores: own_seconds / seconds };
         let server = self.server.zip(server).map(|(before, after)| {
             let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
             ServerUse {
@@ -117,12 +119,8 @@ impl Use {
             )?,
             None => writeln!(out, "server CPU   unknown: /metrics does not tell")?,
         }
-        match &self.bench {
-            Some(own) => {
-                writeln!(out, "bench CPU    {:.2} s, {:.2} cores", own.cpu_seconds, own.cpu_cores)
-            }
-            None => writeln!(out, "bench CPU    unknown: no /proc here"),
-        }
+        let OwnUse { cpu_seconds, cpu_cores } = &self.bench;
+        writeln!(out, "bench CPU    {cpu_seconds:.2} s, {cpu_cores:.2} cores")
     }
 }
 

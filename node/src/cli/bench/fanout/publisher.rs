@@ -1,6 +1,7 @@
 //! The one that publishes.
 
 use std::{
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -91,6 +92,20 @@ impl Publisher {
     /// Times that its patience ended.
     pub(super) fn stalls(&self) -> u64 {
         self.stalls
+    }
+
+    /// Does other work, and reads meanwhile: a client that does not is cut off.
+    pub(super) async fn during<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                read = self.read() => read?,
+            }
+        }
     }
 
     /// Publishes for `duration`, then waits until all have all. When nothing has moved for

@@ -1,7 +1,23 @@
-use super::super::{
-    fake_node::Fault,
-    tests::{documented, run},
+use std::time::{Duration, Instant};
+
+use super::{
+    super::{
+        fake_node::Fault,
+        tests::{documented, run},
+    },
+    Board,
 };
+
+#[test]
+fn a_client_is_visible_from_the_first_sight_on() {
+    let (board, now) = (Board::new(2), Instant::now());
+    for (client, late) in [(0, 1), (0, 2), (7, 3)] {
+        board.see(client, now + Duration::from_secs(late));
+    }
+    assert_eq!(board.visible.get(), 1);
+    let seen = board.clients.borrow()[0].visible;
+    assert_eq!(seen, Some(now + Duration::from_secs(1)));
+}
 
 #[test]
 fn every_client_is_seen_from_the_other_node() {
