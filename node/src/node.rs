@@ -100,7 +100,6 @@ pub(crate) struct Stats {
 pub(crate) struct Shared {
     pub(crate) name: NodeName,
     pub(crate) config: Config,
-    pub(crate) incarnation: u64,
     pub(crate) started: Instant,
     pub(crate) clock: Clock,
     pub(crate) registry: Arc<Registry>,
@@ -111,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) peers: Peers,
+    /// `None` for a node in no cluster.
+    pub(crate) transport: Option<Transport>,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) origins: Origins,
@@ -131,7 +132,6 @@ pub(crate) struct Shared {
 pub struct Node {
     shared: Arc<Shared>,
     tasks: JoinSet<NodeEnd>,
-    transport: Option<Transport>,
     stop: watch::Sender<bool>,
 }
 
@@ -158,13 +158,12 @@ impl Node {
         }
         let parts = Parts::new(&config, name, http);
         let mut tasks = JoinSet::new();
-        let (peers, transport, cluster) = parts.join_cluster(&config, &mut tasks).await?;
+        let (peers, transport) = parts.join_cluster(&config, &mut tasks).await?;
         let (stop, stopping) = watch::channel(false);
         let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
         let shared = Arc::new(parts.shared(
             config,
-            peers,
-            cluster,
+            (peers, transport),
             stopping.clone(),
             api_token,
             development,
@@ -185,7 +184,7 @@ impl Node {
             listener.run(router, stopping).await;
             NodeEnd::Task("listener")
         });
-        Ok(Self { shared, tasks, transport, stop })
+        Ok(Self { shared, tasks, stop })
     }
 
     /// The node's name.
@@ -228,7 +227,7 @@ impl Node {
             warn!(node = %self.shared.name, "some clients did not close in {STOP_TIMEOUT:?}");
         }
         self.shared.peers.leave().await;
-        if let Some(transport) = self.transport.take() {
+        if let Some(transport) = &self.shared.transport {
             transport.close("the node is stopping", Duration::from_secs(1)).await;
         }
         self.tasks.shutdown().await;
@@ -286,13 +285,12 @@ impl Parts {
         &self,
         config: &Config,
         tasks: &mut JoinSet<NodeEnd>,
-    ) -> Result<(Peers, Option<Transport>, Option<SocketAddr>), StartError> {
+    ) -> Result<(Peers, Option<Transport>), StartError> {
         let Some(listen) = config.cluster_listener() else {
-            return Ok((peers::alone(self.tracker.shards()), None, None));
+            return Ok((peers::alone(self.tracker.shards(), self.incarnation), None));
         };
         let seen = Arc::new(Seen::default());
         let (transport, events) = self.bind(config, listen, &seen).await?;
-        let bound = transport.local_addr();
         let seeds = Arc::new(Seeds::new(&config.cluster.join));
         let driver = self.driver(config, transport.clone(), events, seen, Arc::clone(&seeds));
         let (peers, running) = peers::start(driver);
@@ -316,7 +314,7 @@ impl Parts {
             looking.await;
             NodeEnd::Task("discovery")
         });
-        Ok((peers, Some(transport), Some(bound)))
+        Ok((peers, Some(transport)))
     }
 
     async fn bind(
@@ -386,8 +384,7 @@ impl Parts {
     fn shared(
         self,
         mut config: Config,
-        peers: Peers,
-        cluster: Option<SocketAddr>,
+        (peers, transport): (Peers, Option<Transport>),
         stopping: watch::Receiver<bool>,
         api_token: Option<ApiToken>,
         development: bool,
@@ -401,7 +398,6 @@ impl Parts {
         };
         Shared {
             name: self.name,
-            incarnation: self.incarnation,
             started: Instant::now(),
             clock: self.clock,
             registry: self.registry,
@@ -420,7 +416,8 @@ impl Parts {
             stats: Stats::default(),
             tasks: TaskTracker::new(),
             http: self.http,
-            cluster,
+            cluster: transport.as_ref().map(Transport::local_addr),
+            transport,
             stopping,
             lonely_at: Instant::now() + config.cluster.join_timeout,
             config,
@@ -433,9 +430,10 @@ fn identity(name: &NodeName, incarnation: u64, http: SocketAddr) -> Identity {
     Identity { name: name.as_str().to_owned(), incarnation, hello: http.to_string().into() }
 }
 
-/// Unique per process start: the wall clock's milliseconds, then 20 random bits.
+/// Unique per process start: the wall clock's milliseconds, then 12 random bits. Below 2^53 until the
+/// year 2039, so that readers of JSON whose numbers are doubles keep it whole.
 fn new_incarnation() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since.as_millis()).unwrap_or(0);
-    millis << 20 | u64::from(rand::random::<u32>() >> 12)
+    millis << 12 | u64::from(rand::random::<u16>() >> 4)
 }

@@ -15,7 +15,7 @@ use cluster::{Cluster, Down, Member, Shards, WireError};
 use presence::{NodeIx, NodeName, Replica, Shard, Topic};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
-use transport::{Admit, Event, Events, Link, Transport};
+use transport::{Admit, DownReason, Event, Events, Link, Transport};
 
 use crate::{
     publisher::Links,
@@ -108,6 +108,8 @@ struct Shared {
     /// Joined and caught up, or alone by right.
     ready: watch::Sender<bool>,
     stats: Mutex<cluster::Stats>,
+    /// Of this run; a clock that jumped back changes it.
+    incarnation: AtomicU64,
 }
 
 impl Peers {
@@ -152,6 +154,10 @@ impl Peers {
 
     pub(crate) fn ready(&self) -> watch::Receiver<bool> {
         self.0.ready.subscribe()
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.0.incarnation.load(Ordering::Relaxed)
     }
 
     pub(crate) fn linked(&self) -> usize {
@@ -255,6 +261,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(false),
         stats: Mutex::default(),
+        incarnation: AtomicU64::new(driver.cluster.me().incarnation),
     });
     let running = Running {
         driver,
@@ -268,7 +275,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
 }
 
 /// A node in no cluster: nobody is ever waited for.
-pub(crate) fn alone(shards: u16) -> Peers {
+pub(crate) fn alone(shards: u16, incarnation: u64) -> Peers {
     // Nobody receives: whoever sends a command is told so at once.
     let (commands, _) = mpsc::channel(1);
     Peers(Arc::new(Shared {
@@ -278,6 +285,7 @@ pub(crate) fn alone(shards: u16) -> Peers {
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(true),
         stats: Mutex::default(),
+        incarnation: AtomicU64::new(incarnation),
     }))
 }
 
@@ -321,7 +329,7 @@ impl Running {
     fn handle_event(&mut self, event: Event) -> Result<(), DriverEnd> {
         match event {
             Event::Up(link) => self.link_up(&link),
-            Event::Down { link, reason } => self.link_down(&link, &reason.to_string()),
+            Event::Down { link, reason } => self.link_down(&link, &reason),
             Event::Frame { link, frame, .. } => self.handle_frame(&link, &frame),
             Event::Datagram { link, data } => self.handle_frame(&link, &data),
             Event::Request { body, reply, .. } => {
@@ -370,11 +378,23 @@ impl Running {
         }
     }
 
-    fn link_down(&mut self, link: &Link, reason: &str) {
+    fn link_down(&mut self, link: &Link, reason: &DownReason) {
         let Some(ix) = self.by_link.remove(&link.id()) else {
             return;
         };
-        warn!(node = %self.driver.name, peer = %link.peer().name, "peer link down: {reason}");
+        let (node, peer) = (&self.driver.name, &link.peer().name);
+        match reason {
+            DownReason::Closed(_)
+            | DownReason::ClosedByPeer(_)
+            | DownReason::Replaced
+            | DownReason::Renewed => info!(%node, %peer, "peer link down: {reason}"),
+            DownReason::TimedOut
+            | DownReason::Reset
+            | DownReason::Overflow { .. }
+            | DownReason::Protocol(_)
+            | DownReason::Connection(_)
+            | DownReason::Internal(_) => warn!(%node, %peer, "peer link down: {reason}"),
+        }
         let newer = self.driver.links.get(ix).is_some_and(|known| known.id() != link.id());
         if !newer {
             self.driver.routes.link(ix, false);
@@ -426,6 +446,7 @@ impl Running {
             self.driver.tracker.with(shard, |shard| shard.rekey(incarnation, now));
         }
         self.driver.cluster.rekey(incarnation, now);
+        self.shared.incarnation.store(incarnation, Ordering::Relaxed);
         // The feeds are numbered anew.
         for reached in &self.shared.reached {
             reached.store(0, Ordering::Release);

@@ -13,7 +13,7 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let members = shared.peers.members().await;
     let own = json!({
         "name": shared.name.as_str(),
-        "incarnation": shared.incarnation,
+        "incarnation": shared.peers.incarnation(),
         "address": shared.cluster.map(|address| shared.config.advertised(address)),
         "http": shared.http,
         "state": "self",
@@ -31,7 +31,7 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({
         "node": {
             "name": shared.name.as_str(),
-            "incarnation": shared.incarnation,
+            "incarnation": shared.peers.incarnation(),
             "region": shared.config.node.region,
             "version": env!("CARGO_PKG_VERSION"),
             "address": shared.cluster.map(|address| shared.config.advertised(address)),

@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Columns: LINK whether bytes flow to it now, RTT the round trip, QUEUED bytes that wait for it,
-LAG presence changes that it has not confirmed, AGREES whether both list the same presences.
+LAG its presence changes that are still missing here, AGREES whether both list the same presences.
 
 Examples:
   wingbeat members
@@ -45,7 +45,7 @@ struct Asked {
 #[derive(Deserialize)]
 struct Member {
     name: String,
-    address: String,
+    address: Option<String>,
     state: String,
     region: Option<String>,
     version: Option<String>,
@@ -104,7 +104,7 @@ impl Member {
         [
             self.name,
             self.state,
-            self.address,
+            named(self.address),
             named(self.region),
             named(self.version),
             answer((!itself).then_some(self.linked)),

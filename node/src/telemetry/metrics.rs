@@ -93,6 +93,7 @@ impl Collector for Node {
         broadcasts(page, &self.0)?;
         presence(page, &self.0)?;
         cluster(page, &self.0)?;
+        links(page, &self.0)?;
         lanes(page, &self.0)
     }
 }
@@ -156,6 +157,11 @@ fn broadcasts(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "Broadcasts of peers that nobody here subscribes to.",
         read(&out.received_unwanted),
     )?;
+    page.count(
+        "wingbeat_received_invalid",
+        "Broadcasts of peers that could not be read: their link was closed.",
+        read(&out.received_invalid),
+    )?;
     page.level(
         "wingbeat_routed_topics",
         "Topics that some peer wants.",
@@ -217,6 +223,25 @@ fn cluster(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "wingbeat_members_refused",
         "Nodes ignored as there were too many.",
         stats.members_refused,
+    )
+}
+
+fn links(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
+    let Some(stats) = shared.transport.as_ref().map(transport::Transport::stats) else {
+        return Ok(());
+    };
+    page.count("wingbeat_links_up", "Links that came up.", stats.links_up)?;
+    page.count("wingbeat_dials", "Dials of peers and seeds.", stats.dials)?;
+    page.count("wingbeat_dials_failed", "Dials that nobody answered.", stats.dials_failed)?;
+    page.count(
+        "wingbeat_links_refused",
+        "Links refused, by this node or by the other.",
+        stats.refusals,
+    )?;
+    page.count(
+        "wingbeat_handshakes_crowded_out",
+        "Connections of peers turned away, as too many were shaking hands.",
+        stats.crowded_out,
     )
 }
 
