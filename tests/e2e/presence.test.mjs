@@ -96,6 +96,21 @@ story("kill -9 of a node removes its presences everywhere in under 5 s and break
   await until("the log says it", () => nodes[0].log.some((line) => /peer down/.test(line) && line.includes("n3")));
 });
 
+story("a node that froze for a while is hidden, and shown again when it wakes", async (stage) => {
+  const nodes = await stage.cluster(3);
+  const [one, two, three] = await oneOnEach(stage, nodes);
+  await agree([one.room, two.room, three.room], ["u1", "u2", "u3"]);
+  nodes[2].process.signal("SIGSTOP");
+  await agree([one.room, two.room], ["u1", "u2"], { seconds: 6 });
+  await two.room.leave();
+  nodes[2].process.signal("SIGCONT");
+  await agree([one.room, three.room], ["u1", "u3"], { seconds: 15 });
+  await listed(nodes, ["u1", "u3"]);
+  await one.room.push("message", { n: 1 });
+  assert.deepEqual(await three.room.next("message"), { n: 1 });
+  assert.equal(three.opened, 1, "its clients have noticed nothing");
+});
+
 story("a node that restarts under its name comes back without ghosts", async (stage) => {
   const nodes = await stage.cluster(3);
   const [one, two, three] = await oneOnEach(stage, nodes);

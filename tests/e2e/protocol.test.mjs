@@ -337,6 +337,21 @@ story("http.origins names the pages that may connect", async (stage) => {
   }
 });
 
+story("auth.anonymous = false lets nobody in who does not say who it is", async (stage) => {
+  const node = await stage.alone({ config: "[auth]\nanonymous = false\n" });
+  const { status, text } = await connect(node);
+  assert.deepEqual([status, text], [403, ""]);
+});
+
+story("connections over http.max_connections are turned away, and room is made again", async (stage) => {
+  const node = await stage.alone({ config: `${QUIET}[http]\nmax_connections = 2\n` });
+  const sockets = [await stage.raw(node), await stage.raw(node)];
+  await assert.rejects(stage.raw(node));
+  await sockets[0].join(ROOM, { state: false });
+  await sockets[1].end();
+  await until("there is room", async () => (await connect(node)).status === 101);
+});
+
 story("subprotocol phoenix is echoed, as the client with an authToken wants it", async (stage) => {
   const node = await stage.alone();
   const client = await stage.phoenix(node, { authToken: "a token?" });

@@ -4,6 +4,7 @@ import { randomBytes, randomInt } from "node:crypto";
 import dgram from "node:dgram";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { test } from "node:test";
@@ -137,7 +138,26 @@ export class Stage {
   }
 }
 
-/** An address of this machine that no other program uses: a node keeps it over a restart. */
-export function ownAddress(port = 4000) {
-  return `127.${randomInt(1, 255)}.${randomInt(1, 255)}.${randomInt(1, 255)}:${port}`;
+/**
+ * An address of this machine that no other program uses and that a node keeps over a restart: of the
+ * 16 million of loopback one at random, so that nobody takes its port while the node is away.
+ */
+export async function ownAddress() {
+  const host = `127.${randomInt(1, 255)}.${randomInt(1, 255)}.${randomInt(1, 255)}`;
+  const [udp, tcp] = [dgram.createSocket("udp4"), net.createServer()];
+  try {
+    udp.bind(0, host);
+    await once(udp, "listening");
+    const { port } = udp.address();
+    tcp.listen(port, host);
+    await once(tcp, "listening");
+    return `${host}:${port}`;
+  } catch (error) {
+    // Somebody listens on that port of all addresses.
+    if (error.code === "EADDRINUSE") return await ownAddress();
+    throw error;
+  } finally {
+    udp.close();
+    tcp.close();
+  }
 }

@@ -1,3 +1,5 @@
+//! What an owner of a mailbox, and those who fill it, may rely on.
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     task::Wake,

@@ -1,3 +1,5 @@
+//! Routes against a naive model, and under threads.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering::Relaxed},

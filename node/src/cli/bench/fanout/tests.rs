@@ -1,3 +1,5 @@
+//! What the fan-out scenario measures, against a node of the test's own.
+
 use super::super::{
     fake_node::Fault,
     tests::{Ended, documented, run},

@@ -1,3 +1,5 @@
+//! What the idle scenario measures, against a node of the test's own.
+
 use super::super::{
     fake_node::Fault,
     tests::{documented, run},

@@ -1,3 +1,5 @@
+//! What the presence scenario measures, against a node of the test's own.
+
 use std::time::{Duration, Instant};
 
 use super::{

@@ -1,0 +1,45 @@
+# One-line names for the commands that people and .ci/run call. `just` lists them.
+
+_default:
+    @just --list
+
+# A cluster of three nodes on this machine
+dev *args:
+    cargo run --release -- dev {{args}}
+
+# The debug build that the end-to-end tests run
+build:
+    cargo build -p wingbeat
+
+# Everything
+test:
+    tests/run
+
+# The inner loop, under two minutes after a build
+fast:
+    tests/run fast
+
+# End-to-end tests: all, or the files named (`just e2e chat.test.mjs`)
+e2e *files: build
+    cd tests/e2e && node --test --test-concurrency=1 --test-reporter=spec {{files}}
+
+# Fresh seeds of the simulator (`just sim --seed 7` replays one)
+sim *args=("--seed " + `date +%s` + " --seeds 400"):
+    cargo run --release -p sim -- {{args}}
+
+# Figures of a running node or cluster (`just bench fanout`)
+bench *args="fanout":
+    cargo run --release -- bench {{args}}
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+fmt:
+    cargo fmt --all
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# What a change must pass
+ci:
+    .ci/run
