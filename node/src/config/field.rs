@@ -72,11 +72,12 @@ impl<'a> Written<'a> {
         match self {
             Self::Toml(DeValue::Array(array)) => texts(array),
             Self::Toml(_) => None,
-            Self::Text(text) if text.trim_start().starts_with('[') => {
-                let parsed = DeValue::parse(text).ok()?;
-                parsed.get_ref().as_array().and_then(texts)
-            }
             Self::Text(text) => {
+                // What starts with a bracket may be an IPv6 address as well.
+                let parsed = DeValue::parse(text).ok();
+                if let Some(array) = parsed.as_ref().and_then(|value| value.get_ref().as_array()) {
+                    return texts(array);
+                }
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Some(items.map(str::to_owned).collect())
             }
