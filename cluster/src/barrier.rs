@@ -7,6 +7,8 @@ use std::{
 
 use presence::Time;
 
+use crate::{cluster::Cluster, event::Event};
+
 /// A place in one of our feeds that peers must have reached.
 type Mark = (u16, u64);
 
@@ -55,6 +57,44 @@ impl Barriers {
         self.deadlines.remove(&(at, mark));
         self.len -= ids.len();
         ids
+    }
+}
+
+impl Cluster {
+    /// How far all peers that joins wait for have our feed of the shard.
+    pub(crate) fn floor(&self, shard: u16) -> u64 {
+        let waited_for = self.nodes.links().filter(|(_, link)| !link.lagging);
+        waited_for.map(|(_, link)| link.acked_position(shard)).min().unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn settle_barriers(&mut self) {
+        if self.barriers.len() == 0 {
+            return;
+        }
+        let confirmed = self.all_answer();
+        for shard in 0..self.config.shards {
+            let floor = self.floor(shard);
+            for id in self.barriers.reached(shard, floor) {
+                self.events.push_back(Event::Barrier { id, confirmed });
+            }
+        }
+    }
+
+    /// No linked peer is left out of barriers.
+    pub(crate) fn all_answer(&self) -> bool {
+        self.nodes.links().all(|(_, link)| !link.lagging)
+    }
+
+    pub(crate) fn expire_barriers(&mut self, now: Time) {
+        while let Some(((shard, seq), ids)) = self.barriers.expired(now) {
+            self.stats.barrier_timeouts += 1;
+            for (_, link) in self.nodes.links_mut() {
+                link.lagging |= link.acked_position(shard) < seq;
+            }
+            let late = ids.into_iter().map(|id| Event::Barrier { id, confirmed: false });
+            self.events.extend(late);
+            self.settle_barriers();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be wrong with a peer's bytes.
 
 /// Why a frame of a peer was refused. The driver closes the link on any of these; no state changed.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// The frame ends before its header does.
     #[error("frame of {len} bytes is cut short")]

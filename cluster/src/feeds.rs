@@ -8,8 +8,9 @@ use presence::{Applied, NodeIx, Op, Time, Value};
 use siphasher::sip::SipHasher24;
 
 use crate::{
-    cluster::{Cluster, Event, Shards},
+    cluster::{Cluster, Shards},
     error::WireError,
+    event::Event,
     link::Lane,
     wire::{Digest, FeedRange, Message, Nack, Positions, Sums, Sync},
 };
@@ -63,7 +64,11 @@ impl Cluster {
             shards.with(shard, |s| s.saw_head(ix, incarnation, head, now));
             self.settle_flood(ix, shard, shards);
         }
-        self.membership.handle_records(sync.members, now);
+        // The other side of a split that heals holds members of this one for dead. That is theirs to
+        // deny, and no reason to hide them here until they have.
+        let mut members = sync.members;
+        members.retain(|record| record.is_alive() || !self.membership.is_active(&record.identity));
+        self.membership.handle_records(members, now);
         if !self.membership.is_active(&sync.identity) {
             self.membership.announce(sync.identity, now);
         }
@@ -271,8 +276,8 @@ impl Cluster {
     }
 
     fn own_sums(&self, shards: &mut impl Shards) -> Vec<(u64, u64)> {
-        let sums = (0..self.config.shards)
-            .map(|shard| shards.with(shard, |s| (s.head(), s.checksum())));
+        let sums =
+            (0..self.config.shards).map(|shard| shards.with(shard, |s| (s.head(), s.checksum())));
         sums.collect()
     }
 

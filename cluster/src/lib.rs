@@ -2,7 +2,8 @@
 //!
 //! - [`Cluster`] composes the rest. Read its type documentation first: it says how to drive it.
 //! - `membership`: who is alive, by SWIM (Das, Gupta, Motivala 2002) as the crate foca speaks it.
-//! - `node`, `link`: the other nodes under small numbers, and what went over the link to each.
+//! - `node`, `member`: the other nodes under small numbers; how they come, go and are forgotten.
+//! - `link`: what went over the link to a peer and what came over it.
 //! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
 //!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
 //! - `barrier`: the first join of a topic waits until the peers know that it is wanted here.
@@ -16,15 +17,23 @@ mod barrier;
 mod cluster;
 mod config;
 mod error;
+mod event;
 mod feeds;
 mod forward;
 mod link;
+mod member;
 mod membership;
 mod node;
+mod view;
 pub mod wire;
 
-pub use cluster::{Cluster, Down, Event, Member, Shards, Stats};
+#[cfg(test)]
+mod tests;
+
+pub use cluster::{Cluster, Shards};
 pub use config::{Config, Profile};
 pub use error::WireError;
+pub use event::{Down, Event};
 pub use forward::{Forward, PeerSet};
 pub use link::Lane;
+pub use view::{Member, Stats};

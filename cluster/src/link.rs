@@ -143,7 +143,12 @@ impl Link {
 
     /// Goes back to `position`, as the peer asked.
     pub(crate) fn rewind(&mut self, shard: u16, position: u64, head: u64) {
-        self.cursors[usize::from(shard)].epoch += 1;
+        // Before its first frame the peer has nothing of ours to be missed.
+        if !self.synced {
+            return;
+        }
+        let epoch = &mut self.cursors[usize::from(shard)].epoch;
+        *epoch = epoch.saturating_add(1);
         self.start(shard, position.min(head), head);
     }
 
@@ -183,16 +188,21 @@ impl Link {
         let shard = match lane {
             Lane::FeedBulk => *self.bulk.first()?,
             Lane::FeedLive => {
-                if self.due.is_empty() && !self.waiting.is_empty() && self.quiet_until <= now {
-                    std::mem::swap(&mut self.due, &mut self.waiting);
-                    self.quiet_until = now + coalesce;
-                }
+                self.flush(coalesce, now);
                 *self.due.first()?
             }
             Lane::Swim | Lane::Control => return None,
         };
         let cursor = &self.cursors[usize::from(shard)];
         Some((shard, cursor.sent, cursor.epoch))
+    }
+
+    /// Lets the changes that waited go, once the silence after the last flush is over.
+    pub(crate) fn flush(&mut self, coalesce: Duration, now: Time) {
+        if self.due.is_empty() && !self.waiting.is_empty() && self.quiet_until <= now {
+            std::mem::swap(&mut self.due, &mut self.waiting);
+            self.quiet_until = now + coalesce;
+        }
     }
 
     /// A range up to `to` has been handed to the lane. Returns whether its acknowledgement is
@@ -247,3 +257,6 @@ impl Link {
         [self.ack_at, flush].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use foca::{Foca, Notification, Runtime, Timer};
-use presence::Time;
+use foca::{Codec as _, Foca, Notification, Runtime, Timer};
+use presence::{NodeName, Replica, Time};
 use rand::rngs::StdRng;
 
 use crate::{
@@ -23,14 +23,21 @@ use crate::{
 /// Bytes of the largest packet; one that does not fit a datagram takes a stream.
 const PACKET_LEN_MAX: usize = 16 * 1024;
 
+/// Members told to a newcomer. With the longest names they take three quarters of a header.
+const RECORDS_MAX: usize = 4096;
+
+/// Shortest time between two renewals of our identity. Where a renewal does not help, as a later run
+/// of our name is known to be down there, each would be answered at once, without end.
+const RENEW_GAP: Duration = Duration::from_secs(1);
+
 impl foca::Identity for Identity {
-    type Addr = presence::NodeName;
+    type Addr = NodeName;
 
     fn renew(&self) -> Option<Self> {
         Some(Self { renewal: self.renewal.wrapping_add(1), ..self.clone() })
     }
 
-    fn addr(&self) -> presence::NodeName {
+    fn addr(&self) -> NodeName {
         self.name.clone()
     }
 
@@ -55,6 +62,10 @@ pub(crate) struct Membership {
     effects: Effects,
     timers: BTreeMap<(Time, u64), Timer<Identity>>,
     timers_made: u64,
+    /// The timers that let go of those that are down.
+    removals: BTreeMap<NodeName, (Time, u64)>,
+    /// No renewal before.
+    renew_after: Time,
     /// Packets of others that made no sense.
     pub(crate) refused: u64,
 }
@@ -65,6 +76,9 @@ struct Effects {
     packets: VecDeque<(Identity, Bytes)>,
     notices: VecDeque<Notice>,
     timers: Vec<(Timer<Identity>, Duration)>,
+    renewed: bool,
+    /// Nobody has spoken to our present identity yet.
+    unheard: bool,
 }
 
 impl Runtime<Identity> for &mut Effects {
@@ -73,10 +87,9 @@ impl Runtime<Identity> for &mut Effects {
             Notification::MemberUp(id) => self.notices.push_back(Notice::Up(id.clone())),
             Notification::MemberDown(id) => self.notices.push_back(Notice::Down(id.clone())),
             Notification::Rename(_, new) => self.notices.push_back(Notice::Renamed(new.clone())),
-            Notification::Active
-            | Notification::Idle
-            | Notification::Defunct
-            | Notification::Rejoin(_) => {}
+            Notification::Rejoin(_) => (self.renewed, self.unheard) = (true, true),
+            Notification::Active => self.unheard = false,
+            Notification::Idle | Notification::Defunct => {}
         }
     }
 
@@ -96,6 +109,8 @@ impl Membership {
             effects: Effects::default(),
             timers: BTreeMap::new(),
             timers_made: 0,
+            removals: BTreeMap::new(),
+            renew_after: Time::ZERO,
             refused: 0,
         }
     }
@@ -105,9 +120,21 @@ impl Membership {
     }
 
     pub(crate) fn is_active(&self, identity: &Identity) -> bool {
-        self.foca.iter_members().any(|member| {
-            member.id().name == identity.name && member.id().incarnation == identity.incarnation
-        })
+        self.active(&identity.replica()).is_some()
+    }
+
+    /// The identity of a member's run: renewed since it was last told, perhaps.
+    pub(crate) fn active(&self, replica: &Replica) -> Option<&Identity> {
+        self.foca
+            .iter_members()
+            .map(foca::Member::id)
+            .find(|id| id.name == replica.name && id.incarnation == replica.incarnation)
+    }
+
+    /// Whether our identity has changed and nobody has spoken to the new one yet: until then foca
+    /// neither probes nor gossips.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.effects.unheard
     }
 
     pub(crate) fn suspects(&self) -> impl Iterator<Item = &Identity> {
@@ -117,36 +144,43 @@ impl Membership {
             .map(foca::Member::id)
     }
 
-    /// All that is known, for a newcomer.
+    /// What is known, for a newcomer; of more than one frame holds, those that are alive first.
     pub(crate) fn records(&self) -> Vec<MemberRecord> {
-        self.foca.iter_membership_state().map(MemberRecord::from).collect()
+        let is_down = |member: &&foca::Member<Identity>| member.state() == foca::State::Down;
+        let alive = self.foca.iter_members();
+        let down = self.foca.iter_membership_state().filter(is_down);
+        alive.chain(down).take(RECORDS_MAX).map(MemberRecord::from).collect()
     }
 
     pub(crate) fn handle_packet(&mut self, packet: &[u8], now: Time) {
+        if now < self.renew_after && says_down(packet) {
+            return;
+        }
         let done = self.foca.handle_data(packet, &mut self.effects);
-        self.settle(done, now);
+        self.settle(done.is_ok(), now);
     }
 
     pub(crate) fn handle_records(&mut self, records: Vec<MemberRecord>, now: Time) {
-        let members = records.into_iter().filter_map(MemberRecord::into_member);
+        let members = records.into_iter().take(RECORDS_MAX).filter_map(MemberRecord::into_member);
         let done = self.foca.apply_many(members, true, &mut self.effects);
-        self.settle(done, now);
+        self.settle(done.is_ok(), now);
     }
 
     pub(crate) fn announce(&mut self, to: Identity, now: Time) {
         let done = self.foca.announce(to, &mut self.effects);
-        self.settle(done, now);
+        self.settle(done.is_ok(), now);
     }
 
     /// Runs under another identity of the same name from here on.
     pub(crate) fn change_identity(&mut self, identity: Identity, now: Time) {
+        self.effects.unheard = true;
         let done = self.foca.change_identity(identity, &mut self.effects);
-        self.settle(done, now);
+        self.settle(done.is_ok(), now);
     }
 
     pub(crate) fn leave(&mut self, now: Time) {
         let done = self.foca.leave_cluster(&mut self.effects);
-        self.settle(done, now);
+        self.settle(done.is_ok(), now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
@@ -158,8 +192,11 @@ impl Membership {
             && entry.key().0 <= now
         {
             let timer = entry.remove();
+            if let Timer::RemoveDown(down) = &timer {
+                self.removals.remove(&down.name);
+            }
             let done = self.foca.handle_timer(timer, &mut self.effects);
-            self.settle(done, now);
+            self.settle(done.is_ok(), now);
         }
     }
 
@@ -171,22 +208,48 @@ impl Membership {
         self.effects.packets.pop_front()
     }
 
-    fn settle(&mut self, done: Result<(), foca::Error>, now: Time) {
+    fn settle(&mut self, done: bool, now: Time) {
         // Errors concern one packet or one probe round, and foca carries on by itself after both.
-        if done.is_err() {
+        if !done {
             self.refused += 1;
+        }
+        // When the time to answer a suspicion is over, foca 2.0.0 tells the suspect that it is down,
+        // also if it did answer in time; it would renew itself for nothing.
+        let foca = &self.foca;
+        self.effects.packets.retain(|(to, packet)| {
+            !(says_down(packet) && foca.iter_members().any(|member| member.id() == to))
+        });
+        if std::mem::take(&mut self.effects.renewed) {
+            self.renew_after = now + RENEW_GAP;
         }
         for (timer, after) in self.effects.timers.drain(..) {
             self.timers_made += 1;
-            self.timers.insert((now + after, self.timers_made), timer);
+            let key = (now + after, self.timers_made);
+            // Of a node that starts again and again, only the last run is still to be removed.
+            if let Timer::RemoveDown(down) = &timer
+                && let Some(earlier) = self.removals.insert(down.name.clone(), key)
+            {
+                self.timers.remove(&earlier);
+            }
+            self.timers.insert(key, timer);
         }
     }
 }
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").field("identity", self.identity()).finish_non_exhaustive()
+        f.debug_struct("Membership")
+            .field("identity", self.identity())
+            .field("records", &self.records())
+            .field("timers", &self.timers)
+            .finish_non_exhaustive()
     }
+}
+
+/// Whether the packet tells its receiver that it is taken for dead.
+fn says_down(packet: &[u8]) -> bool {
+    let header = SwimCodec.decode_header(packet);
+    header.is_ok_and(|header| header.message == foca::Message::TurnUndead)
 }
 
 /// Measured in docs/OPERATING.md, "Failure detection".

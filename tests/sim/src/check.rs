@@ -101,9 +101,10 @@ pub fn check_broadcasts(world: &World) {
 }
 
 impl World {
-    /// Lets the cluster settle, then checks all that must hold of one that has.
+    /// Ends all faults, lets the cluster settle, then checks all that must hold of one that has.
     pub fn settle_and_check(&mut self, within: Duration) {
         self.heal();
+        self.calm();
         self.run_for(within);
         check_quiet(self);
         check_members(self);

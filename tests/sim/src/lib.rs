@@ -5,14 +5,19 @@
 //!
 //! - `network`: who reaches whom, how late; links as QUIC gives them: streams ordered and whole
 //!   while the link lives, datagrams lossy, a dead link noticed after seconds.
-//! - `node`: one process: the cores, its clients, and the driver that drains the cores.
+//! - `links`: links as nodes see them: dialled, up, silent, gone.
+//! - `node`: one process: the cores and its clients; `driver` drains the cores.
 //! - `world`: the heap and the verbs of a test: join, leave, broadcast, partition, crash, restart.
 //! - `check`: the invariants, a function each.
 //! - `plan`: a seed draws what happens.
 //!
 //! A failure prints the line that replays it; the same seed gives the same trace.
 
+#![expect(clippy::expect_used, reason = "what cannot be is a failed test")]
+
 mod check;
+mod driver;
+mod links;
 mod network;
 mod node;
 mod plan;

@@ -40,6 +40,8 @@ pub(crate) struct Observer {
     pub(crate) watchers: usize,
     pub(crate) version: u64,
     pub(crate) shown: BTreeMap<Ref, String>,
+    /// Keys of all joins told.
+    pub(crate) joins: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -92,13 +94,7 @@ impl Node {
         let shards = (0..config.cluster.shards)
             .map(|shard| Shard::new(config.presence.clone(), shard, me.clone()));
         Self {
-            cluster: Cluster::new(
-                config.cluster.clone(),
-                me.clone(),
-                address(number),
-                seed,
-                now,
-            ),
+            cluster: Cluster::new(config.cluster.clone(), me.clone(), address(number), seed, now),
             shards: Lent(shards.collect()),
             flooded: vec![PeerSet::default(); usize::from(config.cluster.shards)],
             me,
@@ -160,6 +156,10 @@ impl Observer {
             return Err(format!("diff {} after {}", diff.version, self.version));
         }
         self.version = diff.version;
+        let len = diff.joins.len() + diff.leaves.len();
+        if len > presence::Config::default().diff_events_max {
+            return Err(format!("diff of {len} changes"));
+        }
         for leave in &diff.leaves {
             if self.shown.remove(&leave.reference).is_none() {
                 return Err(format!("leave of {} that was not shown", leave.key));
@@ -169,7 +169,10 @@ impl Observer {
             if self.shown.insert(join.reference, join.key.to_string()).is_some() {
                 return Err(format!("second join of {}", join.key));
             }
-            let replaced = |leave: &presence::Change| Some(leave.reference) == join.previous;
+            self.joins.push(join.key.to_string());
+            let replaced = |leave: &presence::Change| {
+                Some(leave.reference) == join.previous && leave.key == join.key
+            };
             if join.previous.is_some() && !diff.leaves.iter().any(replaced) {
                 return Err(format!("join of {} replaces what this diff does not", join.key));
             }

@@ -26,7 +26,8 @@ pub fn run_plan(seed: u64, nodes: usize, seconds: u64) -> Outcome {
         2 => Weather { delay: (1_000, 80_000), ..Weather::default() },
         _ => Weather { delay: (100, 20_000), lost: 50, doubled: 50 },
     };
-    let mut world = World::new(seed, nodes, weather);
+    let (cluster, presence) = settings(seed / 4);
+    let mut world = World::with_settings(seed, nodes, weather, cluster, presence);
     world.run_for(Duration::from_secs(2));
     let steps = seconds * 20;
     for _ in 0..steps {
@@ -39,6 +40,25 @@ pub fn run_plan(seed: u64, nodes: usize, seconds: u64) -> Outcome {
     }
     world.settle_and_check(SETTLE);
     Outcome { trace: world.trace(), delivered: world.delivered() }
+}
+
+/// How the cores are set. Digests find what went wrong, so every other plan does without.
+fn settings(seed: u64) -> (cluster::Config, presence::Config) {
+    let mut cluster = cluster::Config { shards: 4, ..cluster::Config::default() };
+    let mut presence = presence::Config::default();
+    if seed.is_multiple_of(2) {
+        cluster.digest_interval = Duration::from_secs(1 << 20);
+    }
+    if seed.is_multiple_of(3) {
+        cluster.forget_after = Duration::from_secs(3);
+    }
+    if seed.is_multiple_of(5) {
+        (presence.tombstones_min, presence.tombstones_max) = (0, 0);
+    }
+    if seed.is_multiple_of(7) {
+        cluster.range_len = 1;
+    }
+    (cluster, presence)
 }
 
 fn step(world: &mut World, nodes: u64) {

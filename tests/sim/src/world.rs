@@ -7,25 +7,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use cluster::{
-    Event, Lane,
-    wire::{self, Broadcast, PayloadKind},
-};
-use presence::{INTEREST_ALL, NodeIx, Time, Topic};
+use cluster::wire::{self, Broadcast, PayloadKind};
+use presence::{Time, Topic};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use siphasher::sip::SipHasher24;
 
 use crate::{
-    network::{LINK_IDLE, Network, Packet, Pair, Weather, pair},
-    node::{Client, ClientId, Node, Settings, node_of},
+    links::DATA_LANES,
+    network::{Network, Packet, Pair, Weather, pair},
+    node::{Client, ClientId, Node, Settings},
 };
-
-/// Lane numbers from here on carry broadcasts.
-const DATA_LANES: u8 = 4;
 
 /// Something that will happen.
 #[derive(Debug)]
-enum What {
+pub(crate) enum What {
     Wake { node: usize },
     Arrival(Packet),
     LinkUp { node: usize, peer: usize, link: u64 },
@@ -50,16 +45,16 @@ pub struct World {
     pub(crate) delivered: u64,
     settings: Settings,
     seed: u64,
-    rng: StdRng,
-    network: Network,
+    pub(crate) rng: StdRng,
+    pub(crate) network: Network,
     happenings: BTreeMap<(Time, u64), What>,
     counted: u64,
     clients: u64,
     broadcasts: u64,
     /// Wall clocks, off by so many milliseconds.
     wall: Vec<i64>,
-    silent_since: BTreeMap<Pair, Time>,
-    trace: SipHasher24,
+    pub(crate) silent_since: BTreeMap<Pair, Time>,
+    pub(crate) trace: SipHasher24,
 }
 
 impl World {
@@ -237,13 +232,22 @@ impl World {
         }
     }
 
+    /// Nothing is lost or doubled from here on.
+    pub fn calm(&mut self) {
+        self.network.weather.lost = 0;
+        self.network.weather.doubled = 0;
+    }
+
     /// All nodes reach each other again.
     pub fn heal(&mut self) {
         self.network.cut.clear();
-        self.silent_since.clear();
         let pairs: Vec<Pair> = self.network.links.keys().copied().collect();
-        for (a, b) in pairs {
-            self.flush_stalled((a, b));
+        for key in pairs {
+            // One end of it may be dead or asleep.
+            if self.connected(key) {
+                self.silent_since.remove(&key);
+                self.flush_stalled(key);
+            }
         }
     }
 
@@ -301,6 +305,11 @@ impl World {
 
     // === views ===
 
+    /// Virtual time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.now.since(Time::ZERO)
+    }
+
     /// A hash over all that has happened.
     pub fn trace(&self) -> u64 {
         self.trace.finish()
@@ -321,6 +330,24 @@ impl World {
         self.nodes[node].clients.keys().copied().collect()
     }
 
+    /// Keys that a node lists under a topic.
+    pub fn keys(&mut self, node: usize, topic: &str) -> Vec<String> {
+        let list = self.nodes[node].list(&topic.parse().expect("a topic"));
+        list.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Keys that the clients of a topic on a node were told to have joined, since the first of them.
+    pub fn told_joins(&self, node: usize, topic: &str) -> &[String] {
+        let observer = self.nodes[node].observers.get(topic);
+        observer.map_or(&[], |observer| &observer.joins)
+    }
+
+    /// A measure of all that a node's cores hold.
+    pub fn footprint(&self, node: usize) -> usize {
+        let place = &self.nodes[node];
+        format!("{:?} {:?} {:?}", place.cluster, place.shards, place.forward).len()
+    }
+
     /// Broadcasts that clients have heard.
     pub fn delivered(&self) -> u64 {
         self.delivered
@@ -338,11 +365,11 @@ impl World {
 
     // === nodes ===
 
-    fn runs(&self, node: usize) -> bool {
+    pub(crate) fn runs(&self, node: usize) -> bool {
         self.nodes[node].alive && self.nodes[node].paused_until.is_none()
     }
 
-    fn boot(&mut self, number: usize, run: u64) -> Node {
+    pub(crate) fn boot(&mut self, number: usize, run: u64) -> Node {
         let wall = i64::try_from(self.now.as_micros() / 1000).unwrap_or(0) + self.wall[number];
         let wall = u64::try_from(wall.max(1)).unwrap_or(1);
         let incarnation = wall << 20 | self.rng.random_range(0..1 << 20);
@@ -350,445 +377,15 @@ impl World {
         Node::start(number, run, incarnation, &self.settings, seed, self.now)
     }
 
-    fn push(&mut self, at: Time, what: What) {
+    pub(crate) fn push(&mut self, at: Time, what: What) {
         self.counted += 1;
         self.happenings.insert((at, self.counted), what);
     }
 
-    fn note(&mut self, outcome: Result<(), String>) {
+    pub(crate) fn note(&mut self, outcome: Result<(), String>) {
         if let Err(what) = outcome {
             let at = self.now.as_micros() / 1000;
             self.violations.push(format!("at {at} ms: {what}"));
-        }
-    }
-
-    fn happen(&mut self, what: What) {
-        self.trace.write(&self.now.as_micros().to_le_bytes());
-        match what {
-            What::Wake { node } => self.wake(node),
-            What::Arrival(packet) => self.arrive(packet),
-            What::LinkUp { node, peer, link } => self.link_up(node, peer, link),
-            What::LinkSilent { pair, link } => self.link_silent(pair, link),
-            What::Dial { from, to } => self.dial(from, to),
-            What::Resume { node } => self.resume(node),
-        }
-    }
-
-    fn wake(&mut self, node: usize) {
-        let now = self.now;
-        let place = &mut self.nodes[node];
-        if !place.alive || place.paused_until.is_some() || place.wake_at != Some(now) {
-            return;
-        }
-        place.wake_at = None;
-        for shard in &mut place.shards.0 {
-            shard.handle_timeout(now);
-        }
-        place.cluster.handle_timeout(&mut place.shards, now);
-        self.drain(node);
-    }
-
-    fn resume(&mut self, node: usize) {
-        if !self.nodes[node].alive {
-            return;
-        }
-        self.nodes[node].paused_until = None;
-        for other in 0..self.nodes.len() {
-            let key = pair(node, other);
-            if self.connected(key) {
-                self.silent_since.remove(&key);
-                self.flush_stalled(key);
-            }
-        }
-        self.nodes[node].wake_at = Some(self.now);
-        self.wake(node);
-    }
-
-    /// Carries out a node's effects until there are none.
-    fn drain(&mut self, node: usize) {
-        let now = self.now;
-        loop {
-            let mut busy = self.drain_shards(node);
-            while let Some(event) = self.nodes[node].cluster.poll_event() {
-                busy = true;
-                self.carry_out(node, event);
-            }
-            let peers: Vec<(NodeIx, usize)> =
-                self.nodes[node].links.iter().map(|(ix, (peer, _))| (*ix, *peer)).collect();
-            for (ix, peer) in peers {
-                for (number, lane) in (0..).zip(Lane::ALL) {
-                    loop {
-                        let place = &mut self.nodes[node];
-                        let polled =
-                            place.cluster.poll_transmit(ix, lane, 64 << 10, &mut place.shards, now);
-                        let Some(frame) = polled else { break };
-                        busy = true;
-                        self.send(node, peer, number, frame);
-                    }
-                }
-            }
-            if !busy {
-                break;
-            }
-        }
-        self.arrange_wake(node);
-    }
-
-    fn arrange_wake(&mut self, node: usize) {
-        let Some(at) = self.nodes[node].poll_timeout() else { return };
-        let at = at.max(self.now);
-        if self.nodes[node].wake_at.is_none_or(|set| set > at) {
-            self.nodes[node].wake_at = Some(at);
-            self.push(at, What::Wake { node });
-        }
-    }
-
-    fn drain_shards(&mut self, node: usize) -> bool {
-        let mut busy = false;
-        let mut wrong = Vec::new();
-        let place = &mut self.nodes[node];
-        for (number, shard) in (0..).zip(&mut place.shards.0) {
-            while let Some(event) = shard.poll_event() {
-                busy = true;
-                match event {
-                    presence::Event::Interest { hash: INTEREST_ALL, .. } => {}
-                    presence::Event::Interest { owner, hash, present } => {
-                        place.forward.interest(hash, owner, present);
-                    }
-                    presence::Event::Diff(diff) => {
-                        if let Some(observer) = place.observers.get_mut(&diff.topic)
-                            && let Err(why) = observer.fold(&diff)
-                        {
-                            wrong.push(format!("n{node} {}: {why}", diff.topic));
-                        }
-                    }
-                }
-            }
-            place.cluster.handle_head(number, shard.head());
-        }
-        for why in wrong {
-            self.note(Err(why));
-        }
-        busy
-    }
-
-    fn carry_out(&mut self, node: usize, event: Event) {
-        match event {
-            Event::Keep(address) => {
-                let to = node_of(address);
-                self.nodes[node].kept.insert(to);
-                self.dial(node, to);
-            }
-            Event::Unkeep(address) => drop(self.nodes[node].kept.remove(&node_of(address))),
-            Event::Flood { node: peer, shard, on } => {
-                let set = &mut self.nodes[node].flooded[usize::from(shard)];
-                let _ = if on { set.insert(peer) } else { set.remove(peer) };
-            }
-            Event::Barrier { id, confirmed } => self.joined(node, id, confirmed),
-            Event::Cut { node: peer, why } => {
-                self.note(Err(format!("n{node} cuts its link: {why}")));
-                if let Some((peer, _)) = self.nodes[node].links.get(&peer).copied() {
-                    self.drop_link(pair(node, peer));
-                }
-            }
-            Event::MemberUp { .. }
-            | Event::MemberDown { .. }
-            | Event::Forgotten { .. }
-            | Event::Disconnect { .. } => {}
-        }
-    }
-
-    /// The barrier of a join is over: the client is tracked and told who is there.
-    fn joined(&mut self, node: usize, id: ClientId, confirmed: bool) {
-        let now = self.now;
-        let place = &mut self.nodes[node];
-        let Some(client) = place.clients.get_mut(&id) else { return };
-        client.confirmed = confirmed;
-        client.answered = true;
-        let (topic, key) = (client.topic.clone(), client.key.clone());
-        let shard = place.shard(&topic);
-        let version = shard.observe(&topic, now);
-        let tracked = shard.track(&topic, &key, b"{}", now);
-        let (told_version, told) = place.told(&topic);
-        let observer = place.observers.entry(topic.clone()).or_default();
-        let mut wrong = Vec::new();
-        if version != told_version {
-            wrong.push(format!("observe says version {version}, told {told_version}"));
-        }
-        if observer.watchers > 0 && (observer.version, &observer.shown) != (version, &told) {
-            wrong.push(format!("n{node} {topic}: a newcomer is told another state than the rest"));
-        }
-        observer.version = version;
-        observer.shown = told;
-        observer.watchers += 1;
-        match tracked {
-            Ok(entry) => {
-                if let Some(client) = self.nodes[node].clients.get_mut(&id) {
-                    client.entry = Some(entry);
-                }
-            }
-            Err(error) => wrong.push(format!("track: {error}")),
-        }
-        for why in wrong {
-            self.note(Err(why));
-        }
-    }
-
-    // === broadcasts ===
-
-    /// Notes who must hear a broadcast: all that were told their join is complete, on nodes that the
-    /// publisher has a link with.
-    fn expect(&mut self, from: usize, topic: &Topic, id: u64) {
-        for (to, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
-            let link = if to == from {
-                0
-            } else {
-                match self.network.links.get(&pair(from, to)) {
-                    Some(link) if link.up.len() == 2 => link.id,
-                    _ => continue,
-                }
-            };
-            let listeners = node.clients.iter().filter(|(_, client)| {
-                client.topic == *topic && (client.confirmed || to == from && client.answered)
-            });
-            self.expected.extend(listeners.map(|(client, _)| ((*client, id), link)));
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, topic: &Topic, id: u64) {
-        let publisher = (from, self.nodes[from].run);
-        let mut wrong = Vec::new();
-        for (client, state) in &mut self.nodes[to].clients {
-            if state.topic != *topic || !state.answered {
-                continue;
-            }
-            let last = state.heard.entry(publisher).or_default();
-            if id <= *last {
-                wrong.push(format!("client {client} hears broadcast {id} after {last}"));
-            }
-            *last = id;
-            self.delivered += 1;
-            self.expected.remove(&(*client, id));
-        }
-        for why in wrong {
-            self.note(Err(why));
-        }
-    }
-
-    // === links ===
-
-    fn connected(&self, (a, b): Pair) -> bool {
-        self.network.whole(a, b) && self.runs(a) && self.runs(b)
-    }
-
-    fn dial(&mut self, from: usize, to: usize) {
-        if from == to || to >= self.nodes.len() || !self.nodes[from].alive {
-            return;
-        }
-        let key = pair(from, to);
-        let runs = (self.nodes[key.0].run, self.nodes[key.1].run);
-        if self.network.links.get(&key).is_some_and(|link| link.runs == runs) {
-            return;
-        }
-        if !self.connected(key) {
-            let again = Duration::from_millis(self.rng.random_range(200..1_000));
-            self.push(self.now + again, What::Dial { from, to });
-            return;
-        }
-        for (node, peer) in [(from, to), (to, from)] {
-            if let Err(seen) = self.nodes[peer].cluster.admit(&self.nodes[node].me) {
-                self.rekey(node, seen + 1);
-            }
-        }
-        self.drop_link(key);
-        let open_at = self.now + self.network.delay(&mut self.rng) * 3;
-        let link = self.network.connect(key, runs, open_at);
-        for (node, peer) in [key, (key.1, key.0)] {
-            let early = Duration::from_micros(self.rng.random_range(0..200));
-            let at = Time::from_micros(
-                open_at.as_micros().saturating_sub(early.as_micros().try_into().unwrap_or(0)),
-            );
-            self.push(at, What::LinkUp { node, peer, link });
-        }
-    }
-
-    fn rekey(&mut self, node: usize, incarnation: u64) {
-        let now = self.now;
-        for other in 0..self.nodes.len() {
-            self.drop_link(pair(node, other));
-        }
-        let place = &mut self.nodes[node];
-        place.me.incarnation = incarnation;
-        for shard in &mut place.shards.0 {
-            shard.rekey(incarnation, now);
-        }
-        place.cluster.rekey(incarnation, now);
-        self.drain(node);
-    }
-
-    fn link_up(&mut self, node: usize, peer: usize, link: u64) {
-        let key = pair(node, peer);
-        let now = self.now;
-        let current = self.network.links.get(&key).is_some_and(|known| known.id == link);
-        if !current || !self.nodes[node].alive {
-            return;
-        }
-        if !self.runs(node) {
-            self.drop_link(key);
-            return;
-        }
-        let replica = self.nodes[peer].me.clone();
-        let place = &mut self.nodes[node];
-        let Some(ix) = place.cluster.handle_link_up(link, &replica, &mut place.shards, now) else {
-            self.drop_link(key);
-            return;
-        };
-        place.links.insert(ix, (peer, link));
-        if let Some(known) = self.network.links.get_mut(&key) {
-            known.up.insert(node);
-        }
-        self.drain(node);
-    }
-
-    /// Ends a link at both ends at once.
-    fn drop_link(&mut self, key: Pair) {
-        let Some(link) = self.network.links.remove(&key) else { return };
-        self.silent_since.remove(&key);
-        self.expected.retain(|_, over| *over != link.id);
-        let now = self.now;
-        for (node, peer) in [key, (key.1, key.0)] {
-            let place = &mut self.nodes[node];
-            let ix = place.links.iter().find(|(_, (_, id))| *id == link.id).map(|(ix, _)| *ix);
-            if let Some(ix) = ix {
-                place.links.remove(&ix);
-                place.cluster.handle_link_down(ix, link.id, &mut place.shards, now);
-                if place.alive {
-                    self.drain(node);
-                }
-            }
-            if self.nodes[node].kept.contains(&peer) || peer == 0 || node == 0 {
-                let again = Duration::from_millis(self.rng.random_range(50..300));
-                self.push(now + again, What::Dial { from: node, to: peer });
-            }
-        }
-    }
-
-    fn watch_silence(&mut self, key: Pair) {
-        if let Some(link) = self.network.links.get(&key).map(|link| link.id) {
-            self.silent_since.entry(key).or_insert(self.now);
-            self.push(self.now + LINK_IDLE, What::LinkSilent { pair: key, link });
-        }
-    }
-
-    fn link_silent(&mut self, key: Pair, link: u64) {
-        let current = self.network.links.get(&key).is_some_and(|known| known.id == link);
-        let long = self.silent_since.get(&key).is_some_and(|since| {
-            self.now.since(*since) >= LINK_IDLE
-        });
-        if current && long && !self.connected(key) {
-            self.drop_link(key);
-        }
-    }
-
-    fn flush_stalled(&mut self, key: Pair) {
-        let Some(link) = self.network.links.get_mut(&key) else { return };
-        for packet in std::mem::take(&mut link.stalled) {
-            self.dispatch(packet);
-        }
-    }
-
-    /// Sends a frame. Membership packets are datagrams, all else is a stream.
-    fn send(&mut self, from: usize, to: usize, lane: u8, frame: Bytes) {
-        let Some(link) = self.network.links.get_mut(&pair(from, to)) else { return };
-        let number = (lane != 0).then(|| link.streams.entry((from, lane)).or_default().number());
-        let packet = Packet { from, to, link: link.id, lane, number, frame };
-        if (lane == 2 || lane == 3) && self.network.doubles(&mut self.rng) {
-            self.dispatch(Packet { number: None, ..packet.clone() });
-        }
-        self.dispatch(packet);
-    }
-
-    /// Puts a packet on its way.
-    fn dispatch(&mut self, packet: Packet) {
-        let key = pair(packet.from, packet.to);
-        // Datagrams to a sleeping process wait in its socket's buffer.
-        let reaches = if packet.lane == 0 {
-            self.network.reaches(packet.from, packet.to)
-        } else {
-            self.connected(key)
-        };
-        let delay = if packet.number.is_some() {
-            self.network.stream_delay(&mut self.rng)
-        } else if self.network.loses(&mut self.rng) {
-            return;
-        } else {
-            self.network.delay(&mut self.rng) * 2
-        };
-        let Some(link) = self.network.links.get_mut(&key) else { return };
-        if reaches {
-            let at = (self.now + delay).max(link.open_at);
-            self.push(at, What::Arrival(packet));
-        } else if packet.number.is_some() {
-            link.stalled.push_back(packet);
-        }
-    }
-
-    fn arrive(&mut self, packet: Packet) {
-        let Packet { from, to, link, lane, number, ref frame } = packet;
-        let key = pair(from, to);
-        let reaches = self.network.reaches(from, to) && self.nodes[to].paused_until.is_none();
-        let Some(known) = self.network.links.get_mut(&key).filter(|known| known.id == link) else {
-            return;
-        };
-        if !self.nodes[to].alive || !known.up.contains(&to) {
-            return;
-        }
-        // It was under way when the cut came, or the receiver sleeps.
-        if !reaches {
-            if number.is_some() || self.nodes[to].paused_until.is_some() {
-                known.stalled.push_back(packet);
-            }
-            return;
-        }
-        let ready = match number {
-            Some(number) => {
-                let stream = known.streams.entry((from, lane)).or_default();
-                stream.arrived(number, frame.clone())
-            }
-            None => vec![frame.clone()],
-        };
-        for frame in ready {
-            self.trace.write(&[lane]);
-            self.trace.write(&frame);
-            if lane >= DATA_LANES {
-                self.hear(from, to, &frame);
-            } else {
-                self.handle_frame((from, to), link, &frame);
-            }
-        }
-    }
-
-    fn handle_frame(&mut self, (from, to): Pair, link: u64, frame: &Bytes) {
-        let now = self.now;
-        let place = &mut self.nodes[to];
-        let ix = place.links.iter().find(|(_, (_, id))| *id == link).map(|(ix, _)| *ix);
-        let Some(ix) = ix else { return };
-        if let Err(error) = place.cluster.handle_frame(ix, link, frame, &mut place.shards, now) {
-            self.note(Err(format!("n{to} refuses a frame of n{from}: {error}")));
-            self.drop_link(pair(from, to));
-        }
-        self.drain(to);
-    }
-
-    fn hear(&mut self, from: usize, to: usize, frame: &Bytes) {
-        match wire::decode_broadcast(frame) {
-            Ok(Some((broadcast, payload))) => {
-                let topic: Topic = broadcast.topic.parse().expect("a topic");
-                let id = std::str::from_utf8(&payload).ok().and_then(|id| id.parse().ok());
-                self.deliver(from, to, &topic, id.expect("our payloads are numbers"));
-            }
-            Ok(None) => {}
-            Err(error) => self.note(Err(format!("broadcast of n{from}: {error}"))),
         }
     }
 }

@@ -23,6 +23,7 @@ fn rust_lines(wrong: impl Fn(&File, &str) -> bool) -> Vec<String> {
 }
 
 /// The `[dependencies]` of a crate, by name.
+#[expect(clippy::expect_used, reason = "a crate without a manifest is a failed test")]
 fn dependencies(folder: &str) -> Vec<String> {
     let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
     let section = manifest.split("\n[").find(|section| section.starts_with("dependencies]"));
@@ -122,6 +123,19 @@ fn files_are_short_and_say_what_they_are_for() {
     let silent = rust().filter(|file| !file.text.starts_with("//!"));
     let silent: Vec<String> = silent.map(|file| format!("{}:1", file.path)).collect();
     fail_if_any("does not begin with what it is for", &silent);
+}
+
+/// The tree stands alone: it is read where nothing of its making is.
+#[test]
+fn nothing_points_outside_the_tree() {
+    let outside = ["/work/", "shared/"];
+    let files = files();
+    let others = files.iter().filter(|file| !file.path.starts_with("tests/tidy/"));
+    let found = others.flat_map(|file| {
+        let lines = file.lines().filter(|(_, line)| outside.iter().any(|name| line.contains(name)));
+        lines.map(|(n, line)| format!("{}:{n}: {}", file.path, line.trim())).collect::<Vec<_>>()
+    });
+    fail_if_any("a path outside the tree", &found.collect::<Vec<_>>());
 }
 
 #[test]

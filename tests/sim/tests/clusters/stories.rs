@@ -1,25 +1,8 @@
-//! Stories of whole clusters in virtual time.
+//! What a cluster is for, and the faults it meets every day.
 
-use std::time::Duration;
+use sim::{Weather, World, check_agreement, check_members, check_no_ghosts, check_quiet};
 
-use sim::{Weather, World, check_agreement, check_members, check_no_ghosts, check_quiet, run_plan};
-
-const ROOM: &str = "room:lobby";
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// So many nodes that know each other, with a client in the room on each.
-fn cluster_with_users(seed: u64, nodes: usize) -> World {
-    let mut world = World::new(seed, nodes, Weather::default());
-    world.run_for(seconds(2));
-    for node in 0..nodes {
-        world.join(node, ROOM, &format!("u{node}"));
-    }
-    world.run_for(seconds(1));
-    world
-}
+use super::*;
 
 #[test]
 fn one_node_alone_serves_its_clients() {
@@ -35,7 +18,7 @@ fn three_nodes_find_each_other_within_two_seconds() {
     world.run_for(seconds(2));
     check_members(&world);
     world.join(2, ROOM, "late");
-    world.run_for(Duration::from_millis(50));
+    world.run_for(millis(50));
     check_agreement(&mut world);
     check_quiet(&world);
 }
@@ -79,7 +62,7 @@ fn a_crashed_node_is_gone_everywhere_in_five_seconds() {
 fn a_node_that_says_goodbye_is_gone_at_once() {
     let mut world = cluster_with_users(5, 3);
     world.stop(1);
-    world.run_for(Duration::from_millis(50));
+    world.run_for(millis(50));
     check_no_ghosts(&mut world, 1);
     world.settle_and_check(seconds(10));
 }
@@ -111,7 +94,7 @@ fn a_restart_under_the_same_name_leaves_no_ghosts() {
     let mut world = cluster_with_users(8, 4);
     for round in 0..5 {
         world.crash(2);
-        world.run_for(Duration::from_millis(700 * round));
+        world.run_for(millis(700 * round));
         world.restart(2, 0);
         world.run_for(seconds(1));
         world.join(2, ROOM, &format!("again{round}"));
@@ -146,9 +129,9 @@ fn a_paused_node_comes_back_with_all_it_had() {
 #[test]
 fn a_short_pause_hides_nobody() {
     let mut world = cluster_with_users(11, 4);
-    world.pause(2, Duration::from_millis(1_500));
+    world.pause(2, millis(1_500));
     for _ in 0..30 {
-        world.run_for(Duration::from_millis(100));
+        world.run_for(millis(100));
         check_agreement(&mut world);
     }
     world.settle_and_check(seconds(5));
@@ -167,7 +150,7 @@ fn doubled_and_reordered_ranges_change_nothing() {
             let gone = world.clients(node)[0];
             world.leave(node, gone);
         }
-        world.run_for(Duration::from_millis(5));
+        world.run_for(millis(5));
     }
     world.settle_and_check(seconds(10));
 }
@@ -177,7 +160,7 @@ fn doubled_and_reordered_ranges_change_nothing() {
 fn catch_up_works_without_a_single_tombstone() {
     let presence =
         presence::Config { tombstones_min: 0, tombstones_max: 0, ..presence::Config::default() };
-    let cluster = cluster::Config { shards: 2, ..cluster::Config::default() };
+    let cluster = cluster::Config { shards: 2, ..without_digests() };
     let mut world = World::with_settings(13, 3, Weather::default(), cluster, presence);
     world.run_for(seconds(2));
     for user in 0..400 {
@@ -193,30 +176,4 @@ fn catch_up_works_without_a_single_tombstone() {
     }
     world.run_for(seconds(8));
     world.settle_and_check(seconds(20));
-}
-
-#[test]
-fn the_same_seed_gives_the_same_trace() {
-    let once = run_plan(3, 4, 8);
-    assert_eq!(once, run_plan(3, 4, 8));
-    assert_ne!(once.trace, run_plan(7, 4, 8).trace);
-}
-
-#[test]
-fn fixed_seeds_end_in_one_roster() {
-    for seed in 0..12 {
-        run_plan(seed, 4, 10);
-    }
-}
-
-/// Other seeds each time: a failure names its seed, and `cargo run -p sim -- --seed N` replays it.
-#[test]
-fn fresh_seeds_end_in_one_roster() {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let base = clock.map_or(0, |since| u64::from(since.subsec_nanos()) << 8);
-    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-    for seed in base..base + seeds {
-        println!("replay: cargo run --release -p sim -- --seed {seed} --nodes 4 --seconds 10");
-        run_plan(seed, 4, 10);
-    }
 }

@@ -1,0 +1,233 @@
+//! Nodes come, go and are forgotten: by their links, by membership, by their own word.
+
+use std::net::SocketAddr;
+
+use presence::{NodeIx, Replica, Time};
+
+use crate::{
+    cluster::{Cluster, Shards},
+    event::{Down, Event},
+    link::Link,
+    membership::Notice,
+    node::{Node, State},
+    wire::{Identity, MemberRecord, Message},
+};
+
+/// Names whose highest incarnation is remembered.
+const SEEN_MAX: usize = 4096;
+
+impl Cluster {
+    /// Learns that a run of a node is alive. `None` when it is older than one known, or one too many.
+    pub(crate) fn member_up(
+        &mut self,
+        replica: &Replica,
+        address: Option<SocketAddr>,
+        direct: bool,
+        shards: &mut impl Shards,
+        now: Time,
+    ) -> Option<NodeIx> {
+        if replica.name == self.me.name || self.admit(replica).is_err() {
+            return None;
+        }
+        let ix = match self.nodes.find(&replica.name) {
+            Some(ix) => ix,
+            None if self.nodes.len() < self.config.members_max => {
+                self.nodes.add(replica.clone())?
+            }
+            None => {
+                self.stats.members_refused += 1;
+                return None;
+            }
+        };
+        self.remember(replica);
+        let node = self.nodes.get_mut(ix)?;
+        let fresh = node.address.is_none() && node.link.is_none();
+        if node.replica != *replica || node.state != State::Up || fresh {
+            self.events.push_back(Event::MemberUp { node: ix, replica: replica.clone() });
+        }
+        if node.replica != *replica {
+            node.agrees = None;
+        }
+        node.replica = replica.clone();
+        node.state = State::Up;
+        if let Some(address) = address {
+            self.set_address(ix, address);
+        }
+        for shard in 0..self.config.shards {
+            shards.with(shard, |shard| shard.member_up(ix, replica, direct, now));
+        }
+        Some(ix)
+    }
+
+    fn remember(&mut self, replica: &Replica) {
+        self.seen.insert(replica.name.clone(), replica.incarnation);
+        if self.seen.len() > SEEN_MAX {
+            let gone = self
+                .seen
+                .keys()
+                .find(|name| self.nodes.find(name).is_none() && **name != self.me.name);
+            if let Some(name) = gone.cloned() {
+                self.seen.remove(&name);
+            }
+        }
+    }
+
+    /// Notes where a node can be dialled.
+    pub(crate) fn set_address(&mut self, ix: NodeIx, address: SocketAddr) {
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        if node.address == Some(address) {
+            return;
+        }
+        if let Some(old) = node.address.replace(address) {
+            self.events.push_back(Event::Unkeep(old));
+        }
+        self.events.push_back(Event::Keep(address));
+    }
+
+    fn member_down(&mut self, ix: NodeIx, why: Down, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        node.unconfirmed_at = None;
+        if node.state != State::Up {
+            return;
+        }
+        node.state = State::Down(now);
+        node.agrees = None;
+        let replica = node.replica.clone();
+        for shard in 0..self.config.shards {
+            shards.with(shard, |shard| shard.member_down(ix, replica.incarnation, now));
+        }
+        self.events.push_back(Event::MemberDown { node: ix, replica, why });
+    }
+
+    pub(crate) fn forget(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.remove(ix) else { return };
+        for shard in 0..self.config.shards {
+            shards.with(shard, |s| s.member_forget(ix, node.replica.incarnation, now));
+        }
+        if let Some(address) = node.address {
+            self.events.push_back(Event::Unkeep(address));
+        }
+        self.events.push_back(Event::Forgotten { node: ix, name: node.replica.name });
+    }
+
+    pub(crate) fn handle_leave(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        self.member_down(ix, Down::Left, shards, now);
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        node.left = true;
+        let identity = self.membership.active(&node.replica).cloned();
+        // No use to dial it again when it closes the link.
+        if let Some(address) = node.address.take() {
+            self.events.push_back(Event::Unkeep(address));
+        }
+        // Membership passes it on to those that the goodbye does not reach.
+        if let Some(identity) = identity {
+            self.membership.handle_records(vec![MemberRecord::down(identity)], now);
+        }
+        self.settle_membership(shards, now);
+    }
+
+    /// Carries out what the membership protocol found.
+    pub(crate) fn settle_membership(&mut self, shards: &mut impl Shards, now: Time) {
+        while let Some(notice) = self.membership.poll_notice() {
+            match notice {
+                Notice::Up(identity) => self.notice_up(&identity, shards, now),
+                Notice::Renamed(identity) if self.membership.is_active(&identity) => {
+                    self.notice_up(&identity, shards, now);
+                }
+                Notice::Renamed(_) => {}
+                Notice::Down(identity) => {
+                    let replica = identity.replica();
+                    if let Some(ix) = self.nodes.find(&replica.name)
+                        && self.nodes.get(ix).is_some_and(|node| node.replica == replica)
+                    {
+                        self.member_down(ix, Down::Unreachable, shards, now);
+                    }
+                }
+            }
+        }
+        self.drain_packets();
+    }
+
+    fn notice_up(&mut self, identity: &Identity, shards: &mut impl Shards, now: Time) {
+        let left = self.nodes.find(&identity.name).and_then(|ix| self.nodes.get(ix));
+        let left = left.is_some_and(|n| n.left && n.replica.incarnation == identity.incarnation);
+        // Late gossip of a node that has said goodbye.
+        if left {
+            return;
+        }
+        let replica = identity.replica();
+        if let Some(ix) = self.member_up(&replica, Some(identity.address), false, shards, now)
+            && let Some(node) = self.nodes.get_mut(ix)
+        {
+            node.unconfirmed_at = None;
+            // Its end is near, or its clock is behind: then it learns so when it dials again.
+            if node.link.as_ref().is_some_and(|link| link.incarnation < replica.incarnation) {
+                let why = format!("{} has a later run than this one", replica.name);
+                self.events.push_back(Event::Cut { node: ix, why });
+            }
+        }
+    }
+
+    /// Hands membership packets to the links of those they are for.
+    pub(crate) fn drain_packets(&mut self) {
+        while let Some((to, packet)) = self.membership.poll_packet() {
+            let ix = self.nodes.find(&to.name);
+            let Some(link) = ix.and_then(|ix| self.nodes.link_mut(ix)) else {
+                self.stats.swim_dropped += 1;
+                continue;
+            };
+            if link.swim.len() >= self.config.swim_queue_max {
+                link.swim.pop_front();
+                self.stats.swim_dropped += 1;
+            }
+            link.swim.push_back(Message::Swim(packet).encode());
+        }
+    }
+
+    /// Introduces this node to linked peers that membership does not count as members, and to all after
+    /// a renewal that nobody has answered. A lost packet, a healed partition and a false "down" all
+    /// end here.
+    pub(crate) fn announce(&mut self, now: Time) {
+        let strangers: Vec<Identity> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.left)
+            .filter_map(|(_, node)| node.link.as_ref()?.identity.clone())
+            .filter(|id| self.membership.is_unheard() || !self.membership.is_active(id))
+            .collect();
+        for identity in strangers {
+            self.membership.announce(identity, now);
+        }
+        self.drain_packets();
+    }
+
+    pub(crate) fn node_timeout(&self, node: &Node) -> Option<Time> {
+        let forget = match node.state {
+            State::Down(since) if node.link.is_none() => Some(since + self.config.forget_after),
+            State::Down(_) | State::Up => None,
+        };
+        let link = node.link.as_ref().and_then(Link::poll_timeout);
+        [forget, node.unconfirmed_at, link].into_iter().flatten().min()
+    }
+
+    pub(crate) fn expire_nodes(&mut self, shards: &mut impl Shards, now: Time) {
+        let forget_after = self.config.forget_after;
+        let mut dead = Vec::new();
+        let mut forgotten = Vec::new();
+        for (ix, node) in self.nodes.iter() {
+            match node.state {
+                State::Up if node.unconfirmed_at.is_some_and(|at| at <= now) => dead.push(ix),
+                State::Down(since) if node.link.is_none() && since + forget_after <= now => {
+                    forgotten.push(ix);
+                }
+                State::Up | State::Down(_) => {}
+            }
+        }
+        for ix in dead {
+            self.member_down(ix, Down::NeverConfirmed, shards, now);
+        }
+        for ix in forgotten {
+            self.forget(ix, shards, now);
+        }
+    }
+}

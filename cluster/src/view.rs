@@ -1,0 +1,113 @@
+//! What the core tells of itself to whoever asks.
+
+use std::net::SocketAddr;
+
+use presence::{NodeIx, Replica};
+
+use crate::{
+    cluster::{Cluster, Shards},
+    link::Link,
+    node::State,
+    wire::Identity,
+};
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Joins that waited in vain for a peer.
+    pub barrier_timeouts: u64,
+    /// Joins that did not wait since too many others did.
+    pub barriers_skipped: u64,
+    /// Membership packets dropped as there was no link, or its queue was full.
+    pub swim_dropped: u64,
+    /// Membership packets that made no sense.
+    pub swim_refused: u64,
+    /// Feed ranges sent.
+    pub ranges_sent: u64,
+    /// Feed ranges applied.
+    pub ranges_applied: u64,
+    /// Feed ranges that were known already.
+    pub ranges_duplicate: u64,
+    /// Gaps reported to peers.
+    pub nacks_sent: u64,
+    /// Feeds fetched anew as their checksum was wrong. Should stay 0.
+    pub refetches: u64,
+    /// Nodes ignored as there were too many members.
+    pub members_refused: u64,
+}
+
+/// A member as `/api/cluster` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number here.
+    pub node: NodeIx,
+    /// Its run.
+    pub replica: Replica,
+    /// Where it can be dialled.
+    pub address: Option<SocketAddr>,
+    /// Free text.
+    pub region: String,
+    /// Its release.
+    pub version: String,
+    /// Whether it counts as alive.
+    pub up: bool,
+    /// Alive, but a probe failed.
+    pub suspect: bool,
+    /// A link to it is up.
+    pub linked: bool,
+    /// Operations of its feeds that this node knows to be missing here.
+    pub lag: u64,
+    /// Whether its last digest was equal to ours.
+    pub agrees: Option<bool>,
+}
+
+impl Cluster {
+    /// This run of this node.
+    pub fn me(&self) -> &Replica {
+        &self.me
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> Stats {
+        Stats { swim_refused: self.membership.refused, ..self.stats }
+    }
+
+    /// Peers with a link, ascending.
+    pub fn linked(&self) -> impl Iterator<Item = NodeIx> {
+        self.nodes.links().map(|(ix, _)| ix)
+    }
+
+    /// Members that count as alive, without this node.
+    pub fn up(&self) -> impl Iterator<Item = &Replica> {
+        self.nodes.iter().filter(|(_, node)| node.state == State::Up).map(|(_, n)| &n.replica)
+    }
+
+    /// Whether all that a linked peer had when its link came up has arrived.
+    pub fn caught_up(&self, ix: NodeIx) -> bool {
+        self.nodes.get(ix).and_then(|node| node.link.as_ref()).is_some_and(Link::caught_up)
+    }
+
+    /// All nodes known but this one.
+    pub fn members(&self, shards: &mut impl Shards) -> Vec<Member> {
+        let suspects: Vec<&Identity> = self.membership.suspects().collect();
+        let members = self.nodes.iter().map(|(ix, node)| {
+            let lag = (0..self.config.shards).map(|shard| {
+                let position = shards.with(shard, |shard| shard.position(ix));
+                position.map_or(0, |at| at.head_seen.saturating_sub(at.v))
+            });
+            Member {
+                node: ix,
+                replica: node.replica.clone(),
+                address: node.address,
+                region: node.region.clone(),
+                version: node.version.clone(),
+                up: node.state == State::Up,
+                suspect: suspects.iter().any(|id| id.name == node.replica.name),
+                linked: node.link.is_some(),
+                lag: lag.fold(0, u64::saturating_add),
+                agrees: node.agrees,
+            }
+        });
+        members.collect()
+    }
+}

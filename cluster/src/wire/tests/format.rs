@@ -1,0 +1,116 @@
+//! One frame of each kind, byte for byte. A test that fails here breaks clusters of two releases:
+//! it needs another wire version.
+
+use presence::{Bitmap, Op, Range, Value};
+
+use super::*;
+
+fn identity() -> Identity {
+    Identity {
+        name: "n1".parse().expect("a name"),
+        address: "10.0.0.1:4400".parse().expect("an address"),
+        incarnation: 1 << 40,
+        renewal: 2,
+    }
+}
+
+/// Checks that the message is these bytes, and the bytes this message.
+fn check(message: &Message, kind: u8, header: &[u8], payload: &[u8]) {
+    let frame = framed(kind, header, payload);
+    assert_eq!(message.encode(), frame, "{message:?}");
+    assert_eq!(Message::decode(&frame).as_ref(), Ok(&Some(message.clone())));
+}
+
+/// Name, address family, address, port, incarnation, renewal.
+const IDENTITY: &[u8] =
+    b"\x02n1\x00\x0a\x00\x00\x01\xfb\x30\x11\xfd\x00\x00\x00\x00\x00\x01\x00\x00\x02";
+
+#[test]
+fn control_frames() {
+    check(&Message::Swim(Bytes::from_static(b"packet")), 0x01, b"", b"packet");
+    let ack = Positions { incarnation: 300, positions: vec![(1, 2), (15, 251)] };
+    check(&Message::Ack(ack), 0x04, b"\xfb\x2c\x01\x02\x01\x02\x0f\xfb\xfb\x00", b"");
+    let nack = Nack { incarnation: 7, shard: 3, position: 9 };
+    check(&Message::Nack(nack), 0x05, b"\x07\x03\x09", b"");
+    let digest = Digest { clock: 1, own: 0x0102_0304 };
+    check(&Message::Digest(digest), 0x06, b"\x01\xfc\x04\x03\x02\x01", b"");
+    check(&Message::DigestRequest, 0x07, b"", b"");
+    let sums = Sums { incarnation: 7, feeds: vec![(1, 2), (3, 4)] };
+    check(&Message::Sums(sums), 0x08, b"\x07\x02\x01\x02\x03\x04", b"");
+    check(&Message::Disconnect("users:1".to_owned()), 0x09, b"\x07users:1", b"");
+    check(&Message::Leave, 0x0a, b"", b"");
+}
+
+#[test]
+fn the_first_frame_of_a_link() {
+    let sync = Sync {
+        identity: identity(),
+        region: "eu".to_owned(),
+        version: "0.1.0".to_owned(),
+        heads: vec![5, 0],
+        positions: vec![1, 2],
+        members: vec![MemberRecord { identity: identity(), incarnation: 4, state: 1 }],
+    };
+    let fields = b"\x02eu\x050.1.0\x02\x05\x00\x02\x01\x02\x01";
+    let header = [IDENTITY, fields, IDENTITY, b"\x04\x01"].concat();
+    check(&Message::Sync(sync), 0x02, &header, b"");
+}
+
+#[test]
+fn ranges() {
+    let kv: Box<[u8]> = (*b"\x01\x00k{}").into();
+    let range = Range {
+        incarnation: 7,
+        from: 10,
+        to: 20,
+        head: 30,
+        horizon: 12,
+        retain: Some(Bitmap(vec![0x0102])),
+        topics: vec!["room:é".parse().expect("a topic")],
+        ops: vec![
+            Op::Put { slot: 4, seq: 11, born: 9, value: Value::Presence { topic: 0, kv } },
+            Op::Put { slot: 5, seq: 13, born: 13, value: Value::Interest { hash: 6 } },
+            Op::Remove { slot: 6, seq: 20 },
+        ],
+    };
+    let header = [
+        &b"\x03\x02\x01\x07\x0a\x14\x1e\x0c"[..],
+        b"\x01\x08\x02\x01\x00\x00\x00\x00\x00\x00",
+        b"\x01\x07room:\xc3\xa9",
+        b"\x03",
+        // Sequence numbers as steps, births as ages.
+        b"\x00\x04\x0b\x02\x00\x05\x01\x00k{}",
+        b"\x01\x05\x02\x00\x06",
+        b"\x02\x06\x07",
+    ]
+    .concat();
+    check(
+        &Message::Range(FeedRange { shard: 3, epoch: 2, ack_now: true, range }),
+        0x03,
+        &header,
+        b"",
+    );
+}
+
+#[test]
+fn broadcasts_and_requests() {
+    let broadcast =
+        Broadcast { topic: "room:1", event: "msg", kind: PayloadKind::Binary, sequence: 300 };
+    let header = b"\x06room:1\x03msg\x01\x00\xfb\x2c\x01\x00";
+    assert_eq!(encode_broadcast(&broadcast), framed(0x10, header, b""));
+    let request = TopicsRequest { prefix: "room:".to_owned(), limit: 10 };
+    assert_eq!(encode_topics_request(&request), framed(0x20, b"\x05room:\x0a", b""));
+    let topics = Topics { topics: vec![("a".to_owned(), 1), ("b".to_owned(), 2)] };
+    assert_eq!(encode_topics(&topics), framed(0x21, b"\x02\x01a\x01\x01b\x02", b""));
+}
+
+#[test]
+fn membership_packets() {
+    use foca::Codec as _;
+    let mut packet = Vec::new();
+    let message = foca::Message::PingReq { target: identity(), probe_number: 3 };
+    let header = foca::Header { src: identity(), src_incarnation: 1, dst: identity(), message };
+    SwimCodec.encode_header(&header, &mut packet).expect("a Vec has room");
+    let want = [IDENTITY, b"\x01", IDENTITY, b"\x02\x03\x01", IDENTITY].concat();
+    assert_eq!(packet, want);
+}
