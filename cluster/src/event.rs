@@ -45,7 +45,7 @@ pub enum Event {
     },
     /// A join that waited for the peers may go on.
     Barrier {
-        /// The number given to [`Cluster::barrier`].
+        /// The number given to [`Cluster::barrier`](crate::Cluster::barrier).
         id: u64,
         /// False when a linked peer may not know of the interest yet: it did not answer in time, or
         /// was left out as it had not answered before.

@@ -410,7 +410,11 @@ impl Parts {
             peers,
             router: Router::new(std::mem::take(&mut config.channels)),
             limits,
-            origins: Origins::new(std::mem::take(&mut config.http.origins), development),
+            origins: Origins::new(
+                std::mem::take(&mut config.http.origins),
+                development,
+                self.http.ip().is_loopback(),
+            ),
             api_token,
             listener: Arc::default(),
             stats: Stats::default(),

@@ -11,8 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use cluster::{Cluster, Down, Member, Shards, WireError};
-use presence::{NodeIx, NodeName, Replica, Shard, Topic};
+use cluster::{Cluster, Down, Member, Shards};
+use presence::{NodeIx, NodeName, Replica, Shard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 use transport::{Admit, DownReason, Event, Events, Link, Transport};
@@ -84,6 +84,9 @@ pub(crate) mod lanes {
 
 /// Commands that may wait for the driver; beyond it joins do not wait for peers, and are counted.
 const COMMANDS_MAX: usize = 16_384;
+
+/// Topics in an answer to a peer.
+const TOPICS_MAX: usize = 10_000;
 
 /// What the rest of the node asks of the driver.
 #[derive(Debug)]
@@ -333,10 +336,14 @@ impl Running {
             Event::Frame { link, frame, .. } => self.handle_frame(&link, &frame),
             Event::Datagram { link, data } => self.handle_frame(&link, &data),
             Event::Request { body, reply, .. } => {
-                if let Some(answer) = self.answer(&body) {
-                    // Only an answer over 1 MiB is refused, and topics are cut before that.
-                    let _ = reply.send(answer);
-                }
+                // It looks at every topic, which may take longer than a probe may wait.
+                let registry = Arc::clone(&self.driver.registry);
+                tokio::task::spawn_blocking(move || {
+                    if let Some(answer) = answer(&registry, &body) {
+                        // Only an answer over 1 MiB is refused: the peer counts as not answering.
+                        let _ = reply.send(answer);
+                    }
+                });
             }
             Event::Room { .. } => {}
             Event::DialFailed { address, error, attempt, next_try } => {
@@ -419,27 +426,11 @@ impl Running {
         }
     }
 
-    /// Topics with this node's own subscribers, for a peer.
-    fn answer(&self, body: &Bytes) -> Option<Bytes> {
-        let answer = |request: cluster::wire::TopicsRequest| {
-            let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(10_000);
-            let topics = self.driver.registry.topics(&request.prefix, limit);
-            let count = |(topic, count): (Topic, usize)| {
-                (topic.to_string(), u32::try_from(count).unwrap_or(u32::MAX))
-            };
-            cluster::wire::encode_topics(&cluster::wire::Topics {
-                topics: topics.into_iter().map(count).collect(),
-            })
-        };
-        let request: Result<_, WireError> = cluster::wire::decode_topics_request(body);
-        request.ok().map(answer)
-    }
-
     fn stale(&mut self, seen: u64, by: String, fresh: bool) -> Result<(), DriverEnd> {
+        let Some(incarnation) = self.driver.cluster.incarnation_above(seen) else { return Ok(()) };
         if !fresh {
             return Err(DriverEnd::Replaced { name: self.driver.name.clone(), seen, by });
         }
-        let incarnation = seen.saturating_add(1);
         warn!(node = %self.driver.name, %by, seen, incarnation, "this machine's clock is behind that of an earlier run: taking a newer incarnation");
         let now = self.driver.clock.now();
         for shard in 0..self.driver.tracker.shards() {
@@ -447,7 +438,10 @@ impl Running {
         }
         self.driver.cluster.rekey(incarnation, now);
         self.shared.incarnation.store(incarnation, Ordering::Relaxed);
-        // The feeds are numbered anew.
+        // The feeds are numbered anew: what was waited for has no meaning any more.
+        for (_, (mailbox, channel, ..)) in std::mem::take(&mut self.barriers) {
+            mailbox.control(Control::Joined { channel, confirmed: false });
+        }
         for reached in &self.shared.reached {
             reached.store(0, Ordering::Release);
         }
@@ -604,4 +598,15 @@ async fn sleep_until(clock: Clock, deadline: Option<presence::Time>) {
         Some(at) => tokio::time::sleep_until(clock.instant(at).into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Topics with this node's own subscribers, for a peer.
+fn answer(registry: &Registry, body: &Bytes) -> Option<Bytes> {
+    let request = cluster::wire::decode_topics_request(body).ok()?;
+    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).min(TOPICS_MAX);
+    let topics = registry
+        .topics(&request.prefix, limit)
+        .into_iter()
+        .map(|(topic, count)| (topic.to_string(), u32::try_from(count).unwrap_or(u32::MAX)));
+    Some(cluster::wire::encode_topics(&cluster::wire::Topics { topics: topics.collect() }))
 }

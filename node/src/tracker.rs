@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use presence::{
-    Change, Count, Diff, EntryId, Event, INTEREST_ALL, Ref, Replica, Shard, Time, Topic,
+    Change, Count, Diff, Entry, EntryId, Event, INTEREST_ALL, Ref, Replica, Shard, Time, Topic,
     TrackError, shard_of,
 };
 use tokio::sync::Notify;
@@ -256,15 +256,17 @@ impl Tracker {
     // === queries ===
 
     pub(crate) fn list(&self, topic: &Topic, after: Option<&str>, keys_max: usize) -> Listing {
-        self.with(self.shard_of(topic), |shard| {
+        // Rendered without the lock: thousands of metas take a while.
+        let (count, entries, next) = self.with(self.shard_of(topic), |shard| {
             let page = shard.list_page(topic, after, keys_max);
-            let metas = page.entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
-            Listing {
-                count: shard.count(topic).keys,
-                presences: render_state(metas),
-                next: page.next.map(ToOwned::to_owned),
-            }
-        })
+            let owned = |entry: &Entry<'_>| {
+                (entry.key.to_owned(), Box::<[u8]>::from(entry.meta), entry.reference)
+            };
+            let entries: Vec<_> = page.entries.iter().map(owned).collect();
+            (shard.count(topic).keys, entries, page.next.map(ToOwned::to_owned))
+        });
+        let metas = entries.iter().map(|(key, meta, reference)| (&**key, &**meta, *reference));
+        Listing { count, presences: render_state(metas), next }
     }
 
     /// `{"metas": […]}` of one key; `None` when nobody is there under it.

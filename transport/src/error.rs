@@ -200,7 +200,7 @@ pub enum DownReason {
     #[error("the peer fell silent")]
     TimedOut,
     /// The peer no longer knows the connection.
-    #[error("the peer lost its state (it restarted)")]
+    #[error("the peer no longer knows it (it restarted, or had given this node up)")]
     Reset,
     /// A newer link of the same peer took its place.
     #[error("replaced by a newer link")]

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     api::{error::ApiError, query},
-    endpoint::{host_name, host_of_origin, is_loopback},
+    endpoint::{host_name, is_loopback},
     node::Shared,
 };
 
@@ -128,11 +128,15 @@ fn check_local(peer: SocketAddr, headers: &HeaderMap) -> Result<(), ApiError> {
     }
     match text(header::ORIGIN) {
         None => Ok(()),
-        Some(origin) if host_of_origin(origin).is_some_and(|o| o.eq_ignore_ascii_case(host)) => {
-            Ok(())
-        }
+        Some(origin) if is_own(origin, text(header::HOST)) => Ok(()),
         Some(_) => refuse("without a token pages of other origins may not use the API"),
     }
+}
+
+/// Whether a page of this origin is one of this very listener: same host, same port.
+fn is_own(origin: &str, host: Option<&str>) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -155,6 +159,7 @@ mod tests {
         assert!(local(&[("host", "localhost:4000"), ("origin", "http://localhost:4000")]));
         assert!(!local(&[("host", "rebound.example:4000")]));
         assert!(!local(&[("host", "localhost:4000"), ("origin", "http://evil.example")]));
+        assert!(!local(&[("host", "localhost:4000"), ("origin", "http://localhost:9999")]));
         assert!(!local(&[("host", "localhost:4000"), ("x-forwarded-for", "1.2.3.4")]));
         let stranger = SocketAddr::from(([10, 0, 0, 1], 1));
         assert!(check_local(stranger, &HeaderMap::new()).is_err());

@@ -48,6 +48,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/socket/websocket", any(endpoint::websocket))
         .nest("/api", api)
         .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(shared)
 }

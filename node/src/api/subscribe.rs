@@ -3,27 +3,29 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
+    extract::{ConnectInfo, RawQuery, State},
     http::{Response, header},
 };
 use bytes::Bytes;
 use futures_util::Stream;
 use presence::Topic;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::warn;
 
 use crate::{
     api::{error::ApiError, presence::parse_topic, query::pairs},
     mailboxes::Listed,
     node::Shared,
-    pubsub::{Control, Format, Item, Mailbox, Subscriber, Subscription},
+    pubsub::{CloseReason, Control, Format, Item, Mailbox, Subscriber, Subscription},
     tracker::{Interest, Observation},
     wire_format::encode_sse,
 };
@@ -40,10 +42,11 @@ const DRAIN_BYTES: usize = 64 * 1024;
 /// Subscribes for as long as the client reads. When the answer begins, all peers know.
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
 ) -> Result<Response<Body>, ApiError> {
     let (topics, presence) = parse(&query.unwrap_or_default())?;
-    let mut events = Events::new(&shared, &topics, presence);
+    let mut events = Events::new(&shared, peer, &topics, presence);
     std::future::poll_fn(|cx| events.poll_ready(cx)).await;
     let body = Body::from_stream(events);
     let mut response = Response::new(body);
@@ -80,6 +83,7 @@ fn parse(query: &str) -> Result<(Vec<Topic>, bool), ApiError> {
 /// The events of some topics, encoded.
 struct Events {
     shared: Arc<Shared>,
+    peer: SocketAddr,
     topics: Vec<Followed>,
     mailbox: Arc<Mailbox>,
     incoming: VecDeque<Item>,
@@ -99,12 +103,13 @@ struct Followed {
 }
 
 impl Events {
-    fn new(shared: &Arc<Shared>, topics: &[Topic], presence: bool) -> Self {
+    fn new(shared: &Arc<Shared>, peer: SocketAddr, topics: &[Topic], presence: bool) -> Self {
         let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes());
         let mut keep_alive = interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut events = Self {
             shared: Arc::clone(shared),
+            peer,
             topics: Vec::new(),
             incoming: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -171,7 +176,16 @@ impl Events {
             }
             Item::Control(Control::Joined { .. }) => self.unconfirmed -= 1,
             Item::Control(Control::Resync { channel }) => self.resync(channel),
-            Item::Control(Control::Close(_)) => self.done = true,
+            Item::Control(Control::Close(reason)) => self.close(reason),
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.done = true;
+        if reason == CloseReason::Slow {
+            let node = &self.shared.name;
+            warn!(%node, peer = %self.peer, "slow subscriber disconnected: it left limits.mailbox_bytes unread");
+            self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
         }
     }
 

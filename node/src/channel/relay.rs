@@ -1,5 +1,7 @@
 //! The built-in channel: passes messages on, as its configuration says. Decisions only.
 
+use std::collections::BTreeMap;
+
 use presence::Topic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -154,10 +156,25 @@ fn meta_with_time(meta: Option<&RawValue>, online_at: u64) -> Result<Vec<u8>, Re
     if meta.len() > META_LEN_MAX {
         return Err(Refusal::PayloadTooLarge);
     }
+    let own = without_own_members(meta);
+    let meta = own.as_deref().unwrap_or(meta);
     let body = if meta.starts_with('{') { meta } else { "{}" };
     let body = body.strip_suffix('}').unwrap_or("{").trim_ascii_end();
     let comma = if body.ends_with('{') { "" } else { "," };
     Ok(format!("{body}{comma}\"online_at\":{online_at}}}").into_bytes())
+}
+
+/// The meta without members that are the node's to add; `None` when it has none of them.
+fn without_own_members(meta: &str) -> Option<String> {
+    const OWN: [&str; 3] = ["online_at", "phx_ref", "phx_ref_prev"];
+    let suspicious = meta.contains('\\') || OWN.iter().any(|name| meta.contains(name));
+    if !suspicious {
+        return None;
+    }
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(meta).ok()?;
+    let before = members.len();
+    members.retain(|name, _| !OWN.contains(&name.as_str()));
+    (members.len() != before).then(|| serde_json::to_string(&members).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -174,6 +191,9 @@ mod tests {
         assert_eq!(meta(r#"{"meta":{ }}"#), r#"{"online_at":7}"#);
         assert_eq!(meta(r#"{"meta":[1]}"#), r#"{"online_at":7}"#);
         assert_eq!(meta("{}"), r#"{"online_at":7}"#);
+        let forged =
+            r#"{"meta":{"x":{"phx_ref":1},"phx_ref":"f","phx\u005fref_prev":2,"online_at":0}}"#;
+        assert_eq!(meta(forged), r#"{"x":{"phx_ref":1},"online_at":7}"#);
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Connection {
         let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes());
         let named = client.socket_id.as_deref().map(|id| shared.sockets.name(id, &mailbox));
         shared.stats.sockets.fetch_add(1, Ordering::Relaxed);
+        let listed = shared.mailboxes.add(&mailbox);
+        // A node that stopped just before has closed those that were listed then.
+        if *shared.stopping.borrow() {
+            mailbox.close(CloseReason::Shutdown);
+        }
         Self {
             socket: Socket::new(client.version, shared.limits, shared.clock.now()),
             shared: Arc::clone(shared),
@@ -97,7 +102,7 @@ impl Connection {
             incoming: VecDeque::new(),
             outgoing: VecDeque::new(),
             _named: named,
-            _listed: shared.mailboxes.add(&mailbox),
+            _listed: listed,
             mailbox,
         }
     }
@@ -153,14 +158,7 @@ impl Connection {
 
     fn close_of(&self, reason: CloseReason) -> Close {
         match reason {
-            CloseReason::Slow => {
-                warn!(
-                    node = %self.shared.name, key = %self.client.key,
-                    "slow client disconnected: it left limits.mailbox_bytes unread"
-                );
-                self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
-                Close { code: 1013, reason: "too slow" }
-            }
+            CloseReason::Slow => self.slow("it left limits.mailbox_bytes unread"),
             CloseReason::Disconnected => Close { code: 1001, reason: "disconnected" },
             CloseReason::Shutdown | CloseReason::Gone => {
                 Close { code: 1012, reason: "the node is stopping" }
@@ -168,24 +166,40 @@ impl Connection {
         }
     }
 
+    /// The client has not read what was written to it for a whole idle timeout.
+    pub(super) fn stalled(&self) -> Close {
+        self.slow("it read nothing for http.idle_timeout")
+    }
+
+    fn slow(&self, why: &str) -> Close {
+        let (peer, key) = (self.client.peer, &self.client.key);
+        warn!(node = %self.shared.name, %peer, ?key, "slow client disconnected: {why}");
+        self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
+        Close { code: 1013, reason: "too slow" }
+    }
+
     // === what the client asks ===
 
     fn carry_out(&mut self, mut during: During) {
         while let Some(action) = self.socket.poll_action() {
-            match action {
-                Action::Send(frame) => self.answer(frame, during),
-                Action::Join { id, route, topic, payload } => self.join(id, route, &topic, payload),
-                Action::Leave { id, topic } => {
-                    trace!(node = %self.shared.name, key = %self.client.key, %topic, "left");
-                    self.channels.remove(&id.to_bits());
-                }
-                Action::Push { id, route, topic, event, payload, reference, join_ref } => {
-                    // A push that waited for its join: its reply goes behind its own broadcast.
-                    during = During::Request;
-                    if let Err(refusal) = self.push(id, route, &event, &payload, &reference) {
-                        debug!(node = %self.shared.name, key = %self.client.key, %topic, %event, ?join_ref, ?refusal, "push refused");
-                        self.socket.reply(id, &reference, Status::Error, refusal.response());
-                    }
+            self.act(action, &mut during);
+        }
+    }
+
+    fn act(&mut self, action: Action, during: &mut During) {
+        match action {
+            Action::Send(frame) => self.answer(frame, *during),
+            Action::Join { id, route, topic, payload } => self.join(id, route, &topic, payload),
+            Action::Leave { id, topic } => {
+                trace!(node = %self.shared.name, key = ?self.client.key, %topic, "left");
+                self.channels.remove(&id.to_bits());
+            }
+            Action::Push { id, route, topic, event, payload, reference, join_ref } => {
+                // A push that waited for its join: its reply goes behind its own broadcast.
+                *during = During::Request;
+                if let Err(refusal) = self.push(id, route, &event, &payload, &reference) {
+                    debug!(node = %self.shared.name, key = ?self.client.key, %topic, ?event, ?join_ref, ?refusal, "push refused");
+                    self.socket.reply(id, &reference, Status::Error, refusal.response());
                 }
             }
         }
@@ -377,17 +391,27 @@ impl Connection {
         }
     }
 
-    /// The reply first, then what was heard meanwhile, then who is there, then what the client pushed
+    /// The reply first, then the end of a former join, then what was heard meanwhile, then who is there, then what the client pushed
     /// while it waited.
     fn carry_out_join(&mut self, held: Vec<Bytes>, id: ChannelId, state: Option<State>) {
-        if let Some(Action::Send(reply)) = self.socket.poll_action() {
-            self.outgoing.push_back(reply);
+        let mut pushed = None;
+        while let Some(action) = self.socket.poll_action() {
+            match action {
+                Action::Send(frame) => self.outgoing.push_back(frame),
+                other @ (Action::Join { .. } | Action::Leave { .. } | Action::Push { .. }) => {
+                    pushed = Some(other);
+                    break;
+                }
+            }
         }
         self.outgoing.extend(held);
         if let Some(state) = state {
             self.outgoing.extend(self.socket.push(id, "presence_state", &state.payload));
         }
-        self.carry_out(During::Delivery);
+        if let Some(action) = pushed {
+            self.act(action, &mut During::Delivery);
+            self.carry_out(During::Request);
+        }
     }
 
     /// Diffs did not fit into the mailbox: a fresh state takes their place.

@@ -17,11 +17,17 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
+use crate::endpoint::patient::Patient;
+
 /// A request's headers must have come by then.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after an accept that failed for want of something, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection hears when there are too many.
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\n\
+                             content-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Counts of one listener.
 #[derive(Debug, Default)]
@@ -75,8 +81,11 @@ impl Listener {
         self.stats.accepted.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(&self.stats);
         if self.stats.open.load(Ordering::Relaxed) > self.connections_max {
-            self.stats.turned_away.fetch_add(1, Ordering::Relaxed);
-            debug!(node = %self.node, %peer, "connection turned away: http.max_connections reached");
+            if (self.stats.turned_away.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
+                warn!(node = %self.node, %peer, "connections are turned away: http.max_connections is reached");
+            }
+            // Best effort: an empty send buffer takes these few bytes at once.
+            let _ = stream.try_write(TURNED_AWAY);
             return;
         }
         // Small frames must not wait for acknowledgements of those before.
@@ -87,7 +96,7 @@ impl Listener {
     }
 
     async fn accept_failed(&self, error: &io::Error) {
-        if self.stats.failed.fetch_add(1, Ordering::Relaxed).is_power_of_two() {
+        if (self.stats.failed.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
             warn!(node = %self.node, "cannot accept a connection: {error} (is the limit of open files too low?)");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -130,7 +139,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // An error is the client's own: it went away, or what it sent was no HTTP and was answered 400.

@@ -8,11 +8,13 @@ pub(crate) struct Origins {
     rules: Vec<OriginRule>,
     /// Pages of this machine may connect whatever their port: for development.
     any_loopback: bool,
+    /// The listener answers this machine alone.
+    local: bool,
 }
 
 impl Origins {
-    pub(crate) fn new(rules: Vec<OriginRule>, any_loopback: bool) -> Self {
-        Self { rules, any_loopback }
+    pub(crate) fn new(rules: Vec<OriginRule>, any_loopback: bool, local: bool) -> Self {
+        Self { rules, any_loopback, local }
     }
 
     /// Whether a page of this origin may connect. Without rules its host must be the one it connects
@@ -26,7 +28,11 @@ impl Origins {
             return self.rules.iter().any(|rule| rule.allows(origin));
         }
         let same = |own: &str| {
-            host_of_origin(origin).is_some_and(|host| host.eq_ignore_ascii_case(host_name(own)))
+            // A name that resolves to loopback for the sake of an attack is no name of this machine.
+            let named = !self.local || is_loopback(host_name(own));
+            named
+                && host_of_origin(origin)
+                    .is_some_and(|host| host.eq_ignore_ascii_case(host_name(own)))
         };
         host.is_some_and(same)
     }
@@ -58,7 +64,7 @@ mod tests {
 
     #[test]
     fn without_rules_the_page_must_come_from_the_host_it_connects_to() {
-        let origins = Origins::new(Vec::new(), false);
+        let origins = Origins::new(Vec::new(), false, false);
         let allow = |origin, host| origins.allow(Some(origin), Some(host));
         assert!(allow("http://a.example:8080", "a.example:4000"));
         assert!(allow("https://[::1]", "[::1]:4000"));
@@ -68,8 +74,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_made_to_lead_to_loopback_is_no_way_in() {
+        let origins = Origins::new(Vec::new(), false, true);
+        let allow = |origin, host| origins.allow(Some(origin), Some(host));
+        assert!(!allow("http://evil.example:4000", "evil.example:4000"));
+        assert!(allow("http://localhost:5173", "localhost:4000"));
+    }
+
+    #[test]
     fn in_development_any_page_of_this_machine_may_connect() {
-        let origins = Origins::new(Vec::new(), true);
+        let origins = Origins::new(Vec::new(), true, true);
         assert!(origins.allow(Some("http://localhost:5173"), Some("127.0.0.1:4000")));
         assert!(!origins.allow(Some("http://evil.example"), Some("127.0.0.1:4000")));
     }

@@ -30,6 +30,7 @@ pub(crate) struct Client {
     /// All sockets of a user have the same id; a client that does not say who it is has none.
     pub(crate) socket_id: Option<String>,
     pub(crate) version: Version,
+    pub(crate) peer: SocketAddr,
 }
 
 /// Answers a request to connect.
@@ -39,7 +40,7 @@ pub(crate) async fn websocket(
     Extension(open): Extension<Open>,
     mut request: Request,
 ) -> Response<Body> {
-    let accept = match (handshake(&request), connect(&shared, &request)) {
+    let accept = match (handshake(&request), connect(&shared, &request, peer)) {
         (Err(why), _) | (Ok(_), Err(ConnectError::BadRequest(why))) => {
             return refuse(&shared, peer, StatusCode::BAD_REQUEST, why);
         }
@@ -125,7 +126,7 @@ fn offers_phoenix(headers: &HeaderMap) -> bool {
 }
 
 /// Checks who connects, and from what page.
-fn connect(shared: &Shared, request: &Request) -> Result<Client, ConnectError> {
+fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Client, ConnectError> {
     use ConnectError::{BadRequest, Forbidden};
     let header = |name| request.headers().get(name).map(HeaderValue::to_str);
     let origin = header(header::ORIGIN).transpose().map_err(|_| Forbidden("a bad Origin"))?;
@@ -141,10 +142,13 @@ fn connect(shared: &Shared, request: &Request) -> Result<Client, ConnectError> {
     }
     let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
     Ok(match user {
-        Some(id) => {
-            Client { key: id.to_owned(), socket_id: Some(crate::channel::socket_id(id)), version }
-        }
-        None => Client { key: random_key(), socket_id: None, version },
+        Some(id) => Client {
+            key: id.to_owned(),
+            socket_id: Some(crate::channel::socket_id(id)),
+            version,
+            peer,
+        },
+        None => Client { key: random_key(), socket_id: None, version, peer },
     })
 }
 

@@ -1,16 +1,18 @@
 //! Frames of one WebSocket. The only file that names the WebSocket library.
 
 use std::{
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
+use futures_util::{Sink as _, SinkExt as _, Stream as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::AsyncWrite as _,
     net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -25,7 +27,10 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    endpoint::connection::{Connection, Outgoing},
+    endpoint::{
+        connection::{Connection, Outgoing},
+        patient::Patient,
+    },
     node::Shared,
     socket::Close,
 };
@@ -40,8 +45,14 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// in its mailbox, where it is counted.
 const UNWRITTEN_MAX: usize = 64 * 1024;
 
+/// Bytes of a pong's frame besides its payload.
+const PONG_OVERHEAD: usize = 14;
+
 /// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes read at a time from a client that is being closed.
+const DISCARD: usize = 16 * 1024;
 
 /// The answer to a client's key (RFC 6455, section 4.2.2).
 pub(super) fn accept_key(key: &[u8]) -> String {
@@ -56,16 +67,23 @@ pub(super) async fn run(upgraded: Upgraded, connection: Connection, shared: &Arc
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(shared.config.http.max_frame_size.bytes()))
         .max_frame_size(Some(shared.config.http.max_frame_size.bytes()));
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        // Every listener hands out plain TCP streams.
+    let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
+        // Every listener hands out streams of this kind.
         return;
     };
-    let stream = parts.io.into_inner();
+    let stream = parts.io.into_inner().into_inner();
     let read = parts.read_buf.to_vec();
     let socket =
         WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
     let idle = shared.config.http.idle_timeout;
-    let mut driver = Driver { socket, connection, unwritten: 0, idle, heard_at: Instant::now() };
+    let mut driver = Driver {
+        socket,
+        connection,
+        unwritten: 0,
+        blocked_since: None,
+        idle,
+        heard_at: Instant::now(),
+    };
     let end = driver.run().await;
     driver.connection.ended();
     if let End::Close(close) = end {
@@ -79,6 +97,8 @@ struct Driver {
     connection: Connection,
     /// Bytes handed to the library since it last wrote all.
     unwritten: usize,
+    /// Since when it could not write all.
+    blocked_since: Option<Instant>,
     idle: Duration,
     heard_at: Instant,
 }
@@ -101,6 +121,10 @@ impl Driver {
             if let Poll::Ready(end) = self.poll_write(cx) {
                 return Poll::Ready(end);
             }
+            // A client that asks for more than it reads waits until it has read.
+            if self.blocked_since.is_some() && self.unwritten > 2 * UNWRITTEN_MAX {
+                break;
+            }
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     self.heard_at = Instant::now();
@@ -114,11 +138,16 @@ impl Driver {
             }
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if self.heard_at + self.idle <= Instant::now() {
+            let now = Instant::now();
+            if self.heard_at + self.idle <= now {
                 return Poll::Ready(End::Close(IDLE));
             }
+            let first = self.blocked_since.unwrap_or(now).min(self.heard_at);
+            if first + self.idle <= now {
+                return Poll::Ready(End::Close(self.connection.stalled()));
+            }
             // Moved here only, so a frame costs no timer.
-            timer.as_mut().reset(self.heard_at + self.idle);
+            timer.as_mut().reset(first + self.idle);
         }
         Poll::Pending
     }
@@ -127,8 +156,13 @@ impl Driver {
         let done = match message {
             Message::Text(text) => self.connection.handle_text(&text.into()),
             Message::Binary(bytes) => self.connection.handle_binary(&bytes),
-            // The library answers pings and closes by itself.
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => Ok(()),
+            Message::Ping(payload) => {
+                // The library answers it by itself, without regard to what waits already.
+                self.unwritten += payload.len() + PONG_OVERHEAD;
+                Ok(())
+            }
+            // The library answers a close too.
+            Message::Pong(_) | Message::Frame(_) | Message::Close(_) => Ok(()),
         };
         done.map_err(End::Close)
     }
@@ -153,9 +187,13 @@ impl Driver {
                 }
             }
             match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unwritten = 0,
+                Poll::Ready(Ok(())) => {
+                    self.unwritten = 0;
+                    self.blocked_since = None;
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => {
+                    self.blocked_since.get_or_insert_with(Instant::now);
                     // A client that does not read is given up while we wait for it.
                     return match self.connection.poll_given_up(cx) {
                         Poll::Ready(close) => Poll::Ready(End::Close(close)),
@@ -177,9 +215,27 @@ impl Driver {
 
     async fn close(&mut self, close: Close) {
         let frame = CloseFrame { code: CloseCode::from(close.code), reason: close.reason.into() };
-        if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-            // Until the client has closed too, so that it reads the code before the connection ends.
-            while let Some(Ok(_)) = self.socket.next().await {}
+        if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        let stream = self.socket.get_mut();
+        let shut = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await;
+        if shut.is_ok() {
+            discard(stream).await;
+        }
+    }
+}
+
+/// Reads until the client has closed too. Bytes left unread when the connection ends would reset it, and
+/// the client would not see the code.
+async fn discard(stream: &TcpStream) {
+    let mut scratch = vec![0; DISCARD];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut scratch) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
     }
 }

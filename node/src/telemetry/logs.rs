@@ -9,11 +9,23 @@ use crate::config::{Log, LogFormat};
 /// Filters finer than the configuration, for example `info,wingbeat=debug`.
 const FILTER_VARIABLE: &str = "WINGBEAT_LOG";
 
+/// Targets of which nothing finer is ever written.
+const QUIET: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
+
 /// Starts to write log lines; the only state of the process that all its nodes share.
 pub(crate) fn start(log: Log) {
-    let filter = std::env::var(FILTER_VARIABLE).ok();
-    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(log.level.as_str()));
+    let asked = std::env::var(FILTER_VARIABLE).ok();
+    let parsed = asked.as_ref().map(EnvFilter::try_new);
+    let (filter, wrong) = match parsed {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(log.level.as_str()), Some(error)),
+        None => (EnvFilter::new(log.level.as_str()), None),
+    };
+    // Its finer lines hold whole frames of clients, tokens and all.
+    let filter = QUIET
+        .iter()
+        .filter_map(|target| target.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -27,4 +39,7 @@ pub(crate) fn start(log: Log) {
     };
     // A second start in one process keeps the first.
     drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
+    if let Some(error) = wrong {
+        tracing::warn!("{FILTER_VARIABLE} is no filter and is not used: {error}");
+    }
 }
