@@ -119,7 +119,9 @@ impl Handshaker {
             ConnectionError::ConnectionClosed(close)
                 if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
             {
-                Failure::Failed(DialError::Closed("too many connections at once there, or it is stopping".into()))
+                Failure::Failed(DialError::Closed(
+                    "too many connections at once there, or it is stopping".into(),
+                ))
             }
             ConnectionError::TimedOut | ConnectionError::Reset => {
                 Failure::Failed(DialError::TimedOut)
