@@ -7,9 +7,8 @@
 //! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
 //!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
 //! - `barrier`: the first join of a topic waits until the peers know that it is wanted here.
-//! - [`PeerSet`], [`Forward`]: which peers a broadcast goes to.
-//! - [`wire`]: the bytes. Broadcasts are encoded here too, but pass by the core: a driver takes the
-//!   peers from a `Forward` it keeps from this core's events and sends at once.
+//! - [`wire`]: the bytes. Broadcasts are encoded here too, but pass by the core: a driver keeps, from
+//!   the events of this core and of the shards, which peers want what, and sends at once.
 //!
 //! The core holds no shard of presence; it is lent them, see [`Shards`].
 
@@ -19,7 +18,6 @@ mod config;
 mod error;
 mod event;
 mod feeds;
-mod forward;
 mod link;
 mod member;
 mod membership;
@@ -34,6 +32,5 @@ pub use cluster::{Cluster, Shards};
 pub use config::{Config, Profile};
 pub use error::WireError;
 pub use event::{Down, Event};
-pub use forward::{Forward, PeerSet};
 pub use link::Lane;
 pub use view::{Member, Stats};

@@ -104,7 +104,7 @@ impl World {
                 match event {
                     presence::Event::Interest { hash: INTEREST_ALL, .. } => {}
                     presence::Event::Interest { owner, hash, present } => {
-                        place.forward.interest(hash, owner, present);
+                        place.wanted.set(hash, owner, present);
                     }
                     presence::Event::Diff(diff) => {
                         if let Some(observer) = place.observers.get_mut(&diff.topic)
@@ -133,7 +133,7 @@ impl World {
             Event::Unkeep(address) => drop(self.nodes[node].kept.remove(&node_of(address))),
             Event::Flood { node: peer, shard, on } => {
                 let set = &mut self.nodes[node].flooded[usize::from(shard)];
-                let _ = if on { set.insert(peer) } else { set.remove(peer) };
+                let _ = if on { set.insert(peer) } else { set.remove(&peer) };
             }
             Event::Barrier { id, confirmed } => self.joined(node, id, confirmed),
             Event::Cut { node: peer, why } => {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use cluster::{Cluster, Forward, PeerSet, Shards};
+use cluster::{Cluster, Shards};
 use presence::{Diff, EntryId, NodeIx, NodeName, Ref, Replica, Shard, Time, Topic};
 
 /// A client's number; it is never used again.
@@ -34,6 +34,20 @@ pub(crate) struct Client {
     pub(crate) heard: BTreeMap<(usize, u64), u64>,
 }
 
+/// Which peers want broadcasts on topics with a hash, as the driver of a node keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted(BTreeMap<u64, BTreeSet<NodeIx>>);
+
+impl Wanted {
+    pub(crate) fn set(&mut self, hash: u64, peer: NodeIx, present: bool) {
+        let peers = self.0.entry(hash).or_default();
+        let _ = if present { peers.insert(peer) } else { peers.remove(&peer) };
+        if peers.is_empty() {
+            self.0.remove(&hash);
+        }
+    }
+}
+
 /// What a client of the topic would show: `presence_state`, then every `presence_diff`.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
@@ -53,8 +67,9 @@ pub(crate) struct Node {
     pub(crate) paused_until: Option<Time>,
     pub(crate) cluster: Cluster,
     pub(crate) shards: Lent,
-    pub(crate) forward: Forward,
-    pub(crate) flooded: Vec<PeerSet>,
+    pub(crate) wanted: Wanted,
+    /// By shard: peers that get everything.
+    pub(crate) flooded: Vec<BTreeSet<NodeIx>>,
     /// Linked peers: number here → (node of the world, link).
     pub(crate) links: BTreeMap<NodeIx, (usize, u64)>,
     /// Nodes that the core wants a link to.
@@ -96,12 +111,12 @@ impl Node {
         Self {
             cluster: Cluster::new(config.cluster.clone(), me.clone(), address(number), seed, now),
             shards: Lent(shards.collect()),
-            flooded: vec![PeerSet::default(); usize::from(config.cluster.shards)],
+            flooded: vec![BTreeSet::new(); usize::from(config.cluster.shards)],
             me,
             run,
             alive: true,
             paused_until: None,
-            forward: Forward::default(),
+            wanted: Wanted::default(),
             links: BTreeMap::new(),
             kept: BTreeSet::new(),
             clients: BTreeMap::new(),
@@ -124,9 +139,9 @@ impl Node {
     /// Peers that a broadcast on the topic goes to: (node of the world, link).
     pub(crate) fn routes(&self, topic: &Topic) -> Vec<(usize, u64)> {
         let flooded = &self.flooded[usize::from(self.shard_of(topic))];
-        let interested = self.forward.peers(topic.hash64());
+        let interested = self.wanted.0.get(&topic.hash64());
         let wanted =
-            |ix: &NodeIx| flooded.contains(*ix) || interested.is_some_and(|set| set.contains(*ix));
+            |ix: &NodeIx| flooded.contains(ix) || interested.is_some_and(|set| set.contains(ix));
         self.links.iter().filter(|(ix, _)| wanted(ix)).map(|(_, link)| *link).collect()
     }
 

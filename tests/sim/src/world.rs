@@ -345,7 +345,7 @@ impl World {
     /// A measure of all that a node's cores hold.
     pub fn footprint(&self, node: usize) -> usize {
         let place = &self.nodes[node];
-        format!("{:?} {:?} {:?}", place.cluster, place.shards, place.forward).len()
+        format!("{:?} {:?} {:?}", place.cluster, place.shards, place.wanted).len()
     }
 
     /// Broadcasts that clients have heard.
