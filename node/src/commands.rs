@@ -38,6 +38,12 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
 
 fn dev(args: &DevArgs) -> Result<(), Failure> {
     let mut config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
+    if args.port != 0 && args.port.checked_add(u16::from(args.nodes) - 1).is_none() {
+        return Err(Failure::Usage(format!(
+            "--port {} leaves no room for {} nodes below 65536",
+            args.port, args.nodes
+        )));
+    }
     let secret: [u8; 32] = rand::random();
     let secret = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
     config.set_cluster_secret(&secret);
@@ -72,15 +78,11 @@ async fn start_one(
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let name = format!("n{}", number + 1);
     config.node.name = name.parse().ok();
-    let port = if port == 0 { Some(0) } else { port.checked_add(number) };
-    let Some(port) = port else {
-        return Err(Failure::Usage("--port: no ports are left above it".to_owned()));
-    };
-    config.http.listen = loopback(port);
+    config.http.listen = loopback(if port == 0 { 0 } else { port.saturating_add(number) });
     config.cluster.listen = Some(loopback(0));
     let seeds = before.iter().filter_map(Node::cluster_address);
     config.cluster.join = seeds.map(Seed::Address).collect();
-    Node::start_with(config, true).await.map_err(failure)
+    Node::start_with(config, true).await.map_err(dev_failure)
 }
 
 /// Runs nodes until a signal asks them to stop, or one ends by itself. A second signal does not wait.
@@ -108,6 +110,20 @@ async fn stop(nodes: Vec<Node>) {
 
 fn runtime() -> Result<Runtime, Failure> {
     Runtime::new().map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))
+}
+
+/// `dev` has no flag for one listener.
+fn dev_failure(error: StartError) -> Failure {
+    match error {
+        StartError::Http { address, source } => Failure::Failed(format!(
+            "cannot listen for HTTP on {address}: {source} (is another cluster running? end it, or \
+             choose other ports with --port)"
+        )),
+        other @ (StartError::Config(_)
+        | StartError::Secret(_)
+        | StartError::Name(_)
+        | StartError::Cluster(_)) => failure(other),
+    }
 }
 
 fn failure(error: StartError) -> Failure {
