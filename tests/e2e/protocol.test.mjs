@@ -204,6 +204,35 @@ story("a frame over the limit ends the socket with 1009, one at the limit does n
   assert.equal(await socket.code(), 1009);
 });
 
+story("a client that sends far more than the limit still reads why it was closed", async (stage) => {
+  const node = await stage.alone();
+  for (const megabytes of [1.5, 4, 4]) {
+    const socket = await stage.raw(node);
+    socket.send("x".repeat(megabytes * (1 << 20)));
+    assert.equal(await socket.code(), 1009, `${megabytes} MiB`);
+  }
+});
+
+story("a client that pings without reading costs the node next to nothing", async (stage) => {
+  const node = await stage.alone();
+  const resident = async () => Number(/^process_resident_memory_bytes (\d+)/m.exec(await (await fetch(`http://${node.address}/metrics`)).text())[1]);
+  const { socket } = await Bytes.upgrade(node);
+  socket.pause();
+  const before = await resident();
+  const ping = Buffer.concat([Buffer.from([0x89, 0x80 | 125, 0, 0, 0, 0]), Buffer.alloc(125)]);
+  socket.write(Buffer.concat(Array(400_000).fill(ping)));
+  let unsent = 0, same = 0;
+  await until("the node reads no more of them", () => {
+    same = socket.writableLength === unsent ? same + 1 : 0;
+    unsent = socket.writableLength;
+    return same > 20;
+  });
+  assert.ok(unsent > 0, "the node has read them all");
+  const grown = (await resident()) - before;
+  socket.destroy();
+  assert.ok(grown < 20e6, `52 MB of pings cost ${grown} bytes`);
+});
+
 story("a frame over the limit is refused by its header alone", async (stage) => {
   const node = await stage.alone();
   for (const length of [(1 << 20) + 1, 2 ** 40]) {
@@ -324,6 +353,13 @@ story("a page may connect to the host it came from, and no other may", async (st
     const { status, text } = await connect(node, { headers: { origin } });
     assert.deepEqual([status, text], [403, ""], origin);
   }
+});
+
+story("a name that was made to lead to loopback lets no page in", async (stage) => {
+  const node = await stage.alone();
+  const host = `evil.example:${node.address.split(":")[1]}`;
+  const { status } = await connect(node, { headers: { host, origin: `http://${host}` } });
+  assert.equal(status, 403);
 });
 
 story("http.origins names the pages that may connect", async (stage) => {
