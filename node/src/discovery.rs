@@ -28,6 +28,8 @@ struct Known {
     /// Each address, with the seed it came from.
     addresses: BTreeMap<SocketAddr, String>,
     own: BTreeSet<SocketAddr>,
+    /// Addresses of members.
+    members: BTreeSet<SocketAddr>,
     /// Names that have not been resolved once.
     unresolved: BTreeSet<String>,
 }
@@ -49,8 +51,22 @@ impl Seeds {
         Self(Mutex::new(known))
     }
 
-    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
-        self.known().addresses.contains_key(&address)
+    /// A member is there, or no longer is. `settle` is told whether a link to the address is wanted,
+    /// before anybody else can change that.
+    pub(crate) fn set_member(&self, address: SocketAddr, member: bool, settle: impl FnOnce(bool)) {
+        let mut known = self.known();
+        let _ = if member { known.members.insert(address) } else { known.members.remove(&address) };
+        settle(known.wants(address));
+    }
+
+    /// The name of a seed leads there, or no longer does; `settle` as above.
+    fn set_address(&self, address: SocketAddr, seed: Option<&Seed>, settle: impl FnOnce(bool)) {
+        let mut known = self.known();
+        match seed {
+            Some(seed) => drop(known.addresses.insert(address, seed.to_string())),
+            None => drop(known.addresses.remove(&address)),
+        }
+        settle(known.wants(address));
     }
 
     /// An address as the operator knows it.
@@ -75,6 +91,12 @@ impl Seeds {
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn wants(&self, address: SocketAddr) -> bool {
+        self.addresses.contains_key(&address) || self.members.contains(&address)
     }
 }
 
@@ -110,16 +132,23 @@ fn update(
 ) {
     for address in found.difference(addresses) {
         info!(%node, %seed, %address, "seed resolved");
-        known.known().addresses.insert(*address, seed.to_string());
-        transport.keep(*address);
+        known.set_address(*address, Some(seed), |wanted| keep(transport, *address, wanted));
     }
     for address in addresses.difference(&found) {
         debug!(%node, %seed, %address, "seed no longer resolves to it");
-        known.known().addresses.remove(address);
-        transport.forget(*address);
+        known.set_address(*address, None, |wanted| keep(transport, *address, wanted));
     }
     known.known().unresolved.remove(&seed.to_string());
     *addresses = found;
+}
+
+/// Keeps a link to the address, or no longer.
+pub(crate) fn keep(transport: &Transport, address: SocketAddr, wanted: bool) {
+    if wanted {
+        transport.keep(address);
+    } else {
+        transport.forget(address);
+    }
 }
 
 async fn resolve(node: &NodeName, seed: &Seed) -> BTreeSet<SocketAddr> {
@@ -159,6 +188,17 @@ mod tests {
     fn a_name_that_does_not_resolve_is_waited_for() {
         let seeds = Seeds::new(&[Seed::Dns { host: "nodes.example".to_owned(), port: 4400 }]);
         assert!(!seeds.only_self());
+    }
+
+    #[test]
+    fn a_member_stays_wanted_when_its_name_leads_elsewhere() {
+        let address: SocketAddr = ([10, 0, 0, 1], 4400).into();
+        let name = Seed::Dns { host: "nodes.example".to_owned(), port: 4400 };
+        let seeds = Seeds::new(std::slice::from_ref(&name));
+        seeds.set_address(address, Some(&name), |wanted| assert!(wanted));
+        seeds.set_member(address, true, |wanted| assert!(wanted));
+        seeds.set_address(address, None, |wanted| assert!(wanted, "it is a member"));
+        seeds.set_member(address, false, |wanted| assert!(!wanted));
     }
 
     #[test]

@@ -337,7 +337,7 @@ impl Parts {
         let publisher = Arc::clone(&self.publisher);
         let seen = Arc::clone(seen);
         let handlers = Handlers {
-            direct: Arc::new(move |link, lane, frame| publisher.receive(link, lane, &frame)),
+            direct: Arc::new(move |link, _, frame| publisher.receive(link, &frame)),
             admit: Arc::new(move |name, incarnation| seen.admit(name, incarnation)),
         };
         let identity = identity(&self.name, self.incarnation, self.http);

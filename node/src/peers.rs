@@ -1,7 +1,7 @@
 //! The driver of the cluster core: wait for one input, hand it in, carry out what comes of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use transport::{Admit, DownReason, Event, Events, Link, Transport};
 
 use crate::{
+    discovery,
     publisher::Links,
     pubsub::{Control, Mailbox, Registry, Routes},
     sockets::Sockets,
@@ -215,7 +216,7 @@ pub(crate) struct Driver {
     /// Answers what peers ask.
     pub(crate) registry: Arc<Registry>,
     /// Addresses that are kept whatever the members are.
-    pub(crate) seeds: Arc<crate::discovery::Seeds>,
+    pub(crate) seeds: Arc<discovery::Seeds>,
     pub(crate) identity: Box<dyn Fn(u64) -> transport::Identity + Send>,
 }
 
@@ -226,7 +227,6 @@ struct Running {
     /// Barriers under way: whom to tell, and what was waited for.
     barriers: BTreeMap<u64, (Arc<Mailbox>, u64, u16, u64)>,
     barrier_ids: u64,
-    member_addresses: BTreeSet<SocketAddr>,
 }
 
 /// Why the driver ended; the node must end too.
@@ -272,7 +272,6 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
         by_link: BTreeMap::new(),
         barriers: BTreeMap::new(),
         barrier_ids: 0,
-        member_addresses: BTreeSet::new(),
     };
     (Peers(shared), running.run(received))
 }
@@ -529,16 +528,8 @@ impl Running {
                 self.driver.routes.forget(ix);
                 self.driver.links.set(ix, None);
             }
-            cluster::Event::Keep(address) => {
-                self.member_addresses.insert(address);
-                self.driver.transport.keep(address);
-            }
-            cluster::Event::Unkeep(address) => {
-                self.member_addresses.remove(&address);
-                if !self.driver.seeds.contains(address) {
-                    self.driver.transport.forget(address);
-                }
-            }
+            cluster::Event::Keep(address) => self.set_member(address, true),
+            cluster::Event::Unkeep(address) => self.set_member(address, false),
             cluster::Event::Flood { node: peer, shard, on } => {
                 self.driver.routes.flood(shard, peer, on);
             }
@@ -552,6 +543,12 @@ impl Running {
                 }
             }
         }
+    }
+
+    fn set_member(&self, address: SocketAddr, member: bool) {
+        let transport = &self.driver.transport;
+        let settle = |wanted| discovery::keep(transport, address, wanted);
+        self.driver.seeds.set_member(address, member, settle);
     }
 
     fn joined(&mut self, id: u64, confirmed: bool) {

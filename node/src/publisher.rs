@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use cluster::wire::{self, PayloadKind};
 use presence::{NodeIx, Topic, shard_of};
-use transport::{Lane, Link};
+use transport::Link;
 
 use crate::{
     peers::lanes,
@@ -124,7 +124,7 @@ impl Publisher {
     }
 
     /// Hands a peer's broadcast to this node's subscribers.
-    pub(crate) fn receive(&self, link: &Link, _lane: Lane, frame: &Bytes) {
+    pub(crate) fn receive(&self, link: &Link, frame: &Bytes) {
         self.stats.received.fetch_add(1, Ordering::Relaxed);
         let decoded = match wire::decode_broadcast(frame) {
             Ok(Some(decoded)) => decoded,
@@ -137,6 +137,8 @@ impl Publisher {
             Err(error) => return self.refuse(link, &format!("{error}")),
         };
         if header.kind == PayloadKind::Binary {
+            // No client of this release reads one.
+            self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let broadcast = Broadcast::new(&topic, header.event, &payload, encode);

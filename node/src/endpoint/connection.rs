@@ -89,11 +89,6 @@ impl Connection {
         let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes());
         let named = client.socket_id.as_deref().map(|id| shared.sockets.name(id, &mailbox));
         shared.stats.sockets.fetch_add(1, Ordering::Relaxed);
-        let listed = shared.mailboxes.add(&mailbox);
-        // A node that stopped just before has closed those that were listed then.
-        if *shared.stopping.borrow() {
-            mailbox.close(CloseReason::Shutdown);
-        }
         Self {
             socket: Socket::new(client.version, shared.limits, shared.clock.now()),
             shared: Arc::clone(shared),
@@ -102,7 +97,7 @@ impl Connection {
             incoming: VecDeque::new(),
             outgoing: VecDeque::new(),
             _named: named,
-            _listed: listed,
+            _listed: shared.mailboxes.add(&mailbox),
             mailbox,
         }
     }
@@ -166,9 +161,9 @@ impl Connection {
         }
     }
 
-    /// The client has not read what was written to it for a whole idle timeout.
+    /// What was written to the client has waited for a whole idle timeout.
     pub(super) fn stalled(&self) -> Close {
-        self.slow("it read nothing for http.idle_timeout")
+        self.slow("it did not read all that was written within http.idle_timeout")
     }
 
     fn slow(&self, why: &str) -> Close {

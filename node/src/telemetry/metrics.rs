@@ -128,7 +128,7 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     page.count("wingbeat_joins_refused", "Joins refused.", read(&stats.joins_refused))?;
     page.count(
         "wingbeat_slow_clients",
-        "Sockets closed with 1013: the client left limits.mailbox_bytes unread.",
+        "Sockets closed with 1013 and event streams ended, as the client did not read.",
         read(&stats.slow),
     )
 }
