@@ -76,9 +76,12 @@ pub enum NodeEnd {
     /// Another process runs under this node's name.
     #[error("{0}")]
     Replaced(String),
-    /// A task died that the node cannot do without.
+    /// A task ended that the node cannot do without.
     #[error("task {0} of the node ended: this is a bug")]
     Task(&'static str),
+    /// A task panicked that the node cannot do without.
+    #[error("a task of the node panicked: this is a bug, and the panic's own message says where")]
+    Panicked,
 }
 
 /// Counts of sockets since the start, or now.
@@ -211,8 +214,8 @@ impl Node {
     pub async fn ended(&mut self) -> NodeEnd {
         match self.tasks.join_next().await {
             Some(Ok(end)) => end,
-            Some(Err(_)) => NodeEnd::Task("panicked"),
-            None => NodeEnd::Task("none"),
+            // There is no node without tasks, so none left means the same.
+            Some(Err(_)) | None => NodeEnd::Panicked,
         }
     }
 
