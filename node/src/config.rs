@@ -31,7 +31,9 @@ pub use layers::Override;
 pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node};
 pub use secrets::{API_TOKEN_LEN_MIN, CLUSTER_SECRET_LEN_MIN, Secret, SecretError};
 pub use values::{InvalidValue, OriginRule, Pattern, Rate, Seed, Size};
-pub use words::{Deliver, JoinRule, Level, LogFormat, PresenceMode, Profile, PublishRule};
+pub use words::{
+    Deliver, JoinRule, Level, LogFormat, Overflow, PresenceMode, Profile, PublishRule,
+};
 
 /// All that a node is told. [`Config::default`] is an open node on loopback, in no cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,6 +32,7 @@ mod socket;
 mod sockets;
 mod telemetry;
 mod tracker;
+mod websocket;
 mod wire_format;
 
 pub use commands::runners;

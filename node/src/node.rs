@@ -15,7 +15,7 @@ use presence::{InvalidNodeName, NodeName, Replica};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
-use transport::{Events, Handlers, Identity, Secret, Transport};
+use transport::{Events, Handlers, Identity, Secret, Transport, Unfinished};
 
 use crate::{
     api::ApiToken,
@@ -116,7 +116,7 @@ pub(crate) struct Shared {
     /// `None` for a node in no cluster.
     pub(crate) transport: Option<Transport>,
     pub(crate) router: Router,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) origins: Origins,
     pub(crate) api_token: Option<ApiToken>,
     pub(crate) listener: Arc<ListenerStats>,
@@ -176,6 +176,11 @@ impl Node {
             tracker.run().await;
             NodeEnd::Task("tracker")
         });
+        let mailboxes = Arc::clone(&shared.mailboxes);
+        tasks.spawn(async move {
+            mailboxes.run().await;
+            NodeEnd::Task("idle timeouts")
+        });
         let listener = Listener {
             node: shared.name.clone(),
             socket,
@@ -224,7 +229,7 @@ impl Node {
     pub async fn stop(mut self) {
         info!(node = %self.shared.name, sockets = self.shared.mailboxes.len(), "stopping");
         self.stop.send_replace(true);
-        self.shared.mailboxes.close(CloseReason::Shutdown);
+        self.shared.mailboxes.close(CloseReason::Shutdown).await;
         self.shared.tasks.close();
         if tokio::time::timeout(STOP_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
             warn!(node = %self.shared.name, "some clients did not close in {STOP_TIMEOUT:?}");
@@ -340,7 +345,10 @@ impl Parts {
         let publisher = Arc::clone(&self.publisher);
         let seen = Arc::clone(seen);
         let handlers = Handlers {
-            direct: Arc::new(move |link, _, frame| publisher.receive(link, &frame)),
+            direct: Arc::new(move |link, _, frames| {
+                let writing = publisher.receive(link, frames);
+                (!writing.is_done()).then(|| Box::pin(writing) as Unfinished)
+            }),
             admit: Arc::new(move |name, incarnation| seen.admit(name, incarnation)),
         };
         let identity = identity(&self.name, self.incarnation, self.http);
@@ -409,10 +417,10 @@ impl Parts {
             publisher: self.publisher,
             tracker: self.tracker,
             sockets: self.sockets,
-            mailboxes: Arc::default(),
+            mailboxes: Mailboxes::new(config.http.idle_timeout),
             peers,
             router: Router::new(std::mem::take(&mut config.channels)),
-            limits,
+            limits: Arc::new(limits),
             origins: Origins::new(
                 std::mem::take(&mut config.http.origins),
                 development,

@@ -20,7 +20,7 @@ use transport::{Admit, DownReason, Event, Events, Link, Transport};
 use crate::{
     discovery,
     publisher::Links,
-    pubsub::{Control, Mailbox, Registry, Routes},
+    pubsub::{Mailbox, Registry, Routes},
     sockets::Sockets,
     tracker::{Clock, Tracker},
 };
@@ -117,20 +117,25 @@ struct Shared {
 }
 
 impl Peers {
-    /// Waits until all linked peers know of an interest, then tells the mailbox that its channel may
-    /// go on. At once when nobody has to be asked.
-    pub(crate) fn barrier(&self, (shard, seq): (u16, u64), mailbox: &Arc<Mailbox>, channel: u64) {
+    /// Whether all linked peers know of an interest. If not, the mailbox is told when its channel may go
+    /// on: once they do, or have been waited for long enough.
+    pub(crate) fn barrier(
+        &self,
+        (shard, seq): (u16, u64),
+        mailbox: &Arc<Mailbox>,
+        channel: u64,
+    ) -> bool {
         let known = self.0.reached.get(usize::from(shard));
         let reached = known.is_some_and(|reached| reached.load(Ordering::Acquire) >= seq);
         if reached || self.0.linked.load(Ordering::Acquire) == 0 {
-            mailbox.control(Control::Joined { channel, confirmed: true });
-            return;
+            return true;
         }
         let command = Command::Barrier { shard, seq, mailbox: Arc::clone(mailbox), channel };
-        if self.0.commands.try_send(command).is_err() {
+        let asked = self.0.commands.try_send(command).is_ok();
+        if !asked {
             self.0.barriers_skipped.fetch_add(1, Ordering::Relaxed);
-            mailbox.control(Control::Joined { channel, confirmed: false });
         }
+        !asked
     }
 
     /// Asks all peers to close the sockets with this id.
@@ -439,7 +444,7 @@ impl Running {
         self.shared.incarnation.store(incarnation, Ordering::Relaxed);
         // The feeds are numbered anew: what was waited for has no meaning any more.
         for (_, (mailbox, channel, ..)) in std::mem::take(&mut self.barriers) {
-            mailbox.control(Control::Joined { channel, confirmed: false });
+            mailbox.joined(channel, false);
         }
         for reached in &self.shared.reached {
             reached.store(0, Ordering::Release);
@@ -558,7 +563,7 @@ impl Running {
         if confirmed && let Some(reached) = self.shared.reached.get(usize::from(shard)) {
             reached.fetch_max(seq, Ordering::AcqRel);
         }
-        mailbox.control(Control::Joined { channel, confirmed });
+        mailbox.joined(channel, confirmed);
     }
 
     /// Fills each peer's lanes as far as they have room.

@@ -12,7 +12,7 @@ use transport::Link;
 
 use crate::{
     peers::lanes,
-    pubsub::{Broadcast, Registry, Routes, SubscriberId},
+    pubsub::{Broadcast, Flush, Registry, Routes, SubscriberId, Writing},
     wire_format::encode,
 };
 
@@ -88,31 +88,33 @@ impl Publisher {
         &self,
         topic: &Topic,
         event: &str,
-        payload: &Bytes,
+        payload: &[u8],
         except: Option<SubscriberId>,
+        flush: &mut Flush,
     ) {
-        self.registry.broadcast(&Broadcast::new(topic, event, payload, encode), except);
+        self.registry.broadcast(&Broadcast::new(topic, event, payload, encode), except, flush);
         if self.routes.any_linked() {
             self.forward(topic, event, payload);
         }
     }
 
-    fn forward(&self, topic: &Topic, event: &str, payload: &Bytes) {
+    fn forward(&self, topic: &Topic, event: &str, payload: &[u8]) {
         let hash = topic.hash64();
         let shard = shard_of(hash, u16::try_from(self.sequences.len()).unwrap_or(u16::MAX));
-        let mut head = None;
+        let mut parts = None;
         self.routes.peers(hash, shard, |peer| {
             let Some(link) = self.links.get(peer) else {
                 return;
             };
-            let head = head.get_or_insert_with(|| {
+            let (head, payload) = parts.get_or_insert_with(|| {
                 let sequence = &self.sequences[usize::from(shard)];
-                wire::encode_broadcast(&wire::Broadcast {
+                let head = wire::encode_broadcast(&wire::Broadcast {
                     topic: topic.as_str(),
                     event,
                     kind: PayloadKind::Json,
                     sequence: sequence.fetch_add(1, Ordering::Relaxed) + 1,
-                })
+                });
+                (head, Bytes::copy_from_slice(payload))
             });
             let sent = link.send_parts(lanes::data(shard), head.clone(), payload.clone());
             let counter = match sent {
@@ -123,32 +125,37 @@ impl Publisher {
         });
     }
 
-    /// Hands a peer's broadcast to this node's subscribers.
-    pub(crate) fn receive(&self, link: &Link, frame: &Bytes) {
-        self.stats.received.fetch_add(1, Ordering::Relaxed);
-        let decoded = match wire::decode_broadcast(frame) {
-            Ok(Some(decoded)) => decoded,
-            Ok(None) => return,
-            Err(error) => return self.refuse(link, &error.to_string()),
-        };
-        let (header, payload) = decoded;
-        let topic: Topic = match header.topic.parse() {
-            Ok(topic) => topic,
-            Err(error) => return self.refuse(link, &format!("{error}")),
-        };
-        if header.kind == PayloadKind::Binary {
-            // No client of this release reads one.
-            self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
-            return;
+    /// Hands a peer's broadcasts to this node's subscribers. The peer's next are to wait until these
+    /// are written.
+    pub(crate) fn receive(&self, link: &Link, frames: &[Bytes]) -> Writing {
+        let mut flush = Flush::of_input(self.registry.latency());
+        self.stats.received.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        for frame in frames {
+            if let Err(why) = self.receive_one(frame, &mut flush) {
+                self.stats.received_invalid.fetch_add(1, Ordering::Relaxed);
+                link.close(&why);
+                break;
+            }
         }
-        let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
-        if self.registry.broadcast(&broadcast, None).subscribers == 0 {
-            self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
-        }
+        flush.write()
     }
 
-    fn refuse(&self, link: &Link, why: &str) {
-        self.stats.received_invalid.fetch_add(1, Ordering::Relaxed);
-        link.close(why);
+    fn receive_one(&self, frame: &Bytes, flush: &mut Flush) -> Result<(), String> {
+        let Some((header, payload)) =
+            wire::decode_broadcast(frame).map_err(|error| error.to_string())?
+        else {
+            return Ok(());
+        };
+        let topic: Topic =
+            header.topic.parse().map_err(|error: presence::InvalidTopic| error.to_string())?;
+        // No client of this release reads binary payloads.
+        let wanted = header.kind == PayloadKind::Json && {
+            let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
+            self.registry.broadcast(&broadcast, None, flush).subscribers > 0
+        };
+        if !wanted {
+            self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }

@@ -54,11 +54,12 @@ impl Drop for Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::Outlet;
 
     #[test]
     fn all_sockets_of_an_id_are_closed_and_no_others() {
         let sockets = Arc::new(Sockets::default());
-        let [a, b, c] = [(); 3].map(|()| Mailbox::new(1024));
+        let [a, b, c] = [(); 3].map(|()| Mailbox::new(1024, Outlet::Owner));
         let named = [("u1", &a), ("u1", &b), ("u2", &c)].map(|(id, m)| sockets.name(id, m));
         assert_eq!(sockets.disconnect("u1"), 2);
         assert_eq!(a.closed(), Some(CloseReason::Disconnected));

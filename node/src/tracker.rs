@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use presence::{
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Broadcast, Registry, Routes, Subscription},
+    pubsub::{Broadcast, Flush, Registry, Routes},
     wire_format::encode,
 };
 
@@ -71,6 +71,16 @@ struct Seat {
 /// Rendered states kept per shard; beyond it they are rendered anew.
 const STATES_MAX: usize = 4096;
 
+/// Entries of the smallest state that is kept: smaller ones are rendered faster than found.
+const STATE_KEPT_MIN: usize = 16;
+
+/// When telling what changed took at least so long, nothing is told for as long again: a crowd that
+/// comes or goes makes fewer and longer diffs, and leaves half of the time to others.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// Keeps a topic wanted on this node. Dropping it lets the interest go.
 #[derive(Debug)]
 pub(crate) struct Interest {
@@ -100,8 +110,10 @@ pub(crate) struct Observation {
 pub(crate) struct State {
     /// Diffs after this version follow.
     pub(crate) version: u64,
-    /// `{key: {"metas": […]}}`.
+    /// `{key: {"metas": […]}}`, shared by all who are told this version.
     pub(crate) payload: Bytes,
+    /// `"key":{"metas":[…]}`: the client itself, if it is not in the payload yet.
+    pub(crate) own: Vec<u8>,
 }
 
 /// One page of a topic's list, rendered.
@@ -206,50 +218,54 @@ impl Tracker {
         Interest { tracker: Arc::clone(self), hash, mark: (shard, seq) }
     }
 
-    /// Begins to watch a topic: the state now, and diffs from then on for the subscription.
-    pub(crate) fn observe(
+    /// Begins to watch a topic, after listing the client, if it is to be, under a key with a meta.
+    ///
+    /// `begin` gets the state and subscribes to the diffs after it. It runs under the shard's lock, so
+    /// no diff is published between the two. The state has the client's own entry, which the diff that
+    /// announces it to the others will repeat.
+    pub(crate) fn watch<S>(
         self: &Arc<Self>,
         topic: &Topic,
-        subscription: &Subscription,
-    ) -> (Observation, State) {
+        own: Option<(&str, &[u8])>,
+        begin: impl FnOnce(&State) -> S,
+    ) -> Result<(Option<Tracked>, Observation, S), TrackError> {
         let now = self.clock.now();
-        let state = self.seat(self.shard_of(topic), |seat| {
+        let (entry, begun) = self.seat(self.shard_of(topic), |seat| {
+            // First this: whom the first observer finds is told, not news.
             seat.shard.observe(topic, now);
-            let state = seat.state(topic);
-            // Under the lock: diffs after this version are published later, none before it reaches
-            // the subscription.
-            subscription.set_presence_after(state.version);
-            state
-        });
-        (Observation { tracker: Arc::clone(self), topic: topic.clone() }, state)
+            let mut state = seat.state(topic);
+            let track = |(key, meta)| seat.shard.track(topic, key, meta, now);
+            let entry = match own.map(track).transpose() {
+                Ok(entry) => entry,
+                Err(error) => {
+                    seat.shard.unobserve(topic, now);
+                    return Err(error);
+                }
+            };
+            if let Some(entry) = entry {
+                seat.add_own(topic, entry, &mut state);
+            }
+            Ok((entry, begin(&state)))
+        })?;
+        let tracked =
+            entry.map(|entry| Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry });
+        Ok((tracked, Observation { tracker: Arc::clone(self), topic: topic.clone() }, begun))
     }
 
-    /// The state of a topic that is watched already.
-    pub(crate) fn resume(&self, topic: &Topic, subscription: &Subscription) -> State {
-        self.seat(self.shard_of(topic), |seat| {
-            let state = seat.state(topic);
-            subscription.set_presence_after(state.version);
-            state
-        })
+    /// The state of a topic that is watched already; `begin` as for [`watch`](Self::watch).
+    pub(crate) fn resume(&self, topic: &Topic, begin: impl FnOnce(&State)) {
+        self.seat(self.shard_of(topic), |seat| begin(&seat.state(topic)));
     }
 
-    /// Lists a client that watches the topic. `state` is what it is about to be told: it gets the
-    /// client's own entry, which the diff that announces it to the others will repeat.
+    /// Lists a client that watches the topic.
     pub(crate) fn track(
         self: &Arc<Self>,
         topic: &Topic,
         key: &str,
         meta: &[u8],
-        state: Option<&mut State>,
     ) -> Result<Tracked, TrackError> {
         let now = self.clock.now();
-        let entry = self.seat(self.shard_of(topic), |seat| {
-            let entry = seat.shard.track(topic, key, meta, now)?;
-            if let Some(state) = state {
-                seat.splice(topic, entry, state);
-            }
-            Ok(entry)
-        })?;
+        let entry = self.with(self.shard_of(topic), |shard| shard.track(topic, key, meta, now))?;
         Ok(Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry })
     }
 
@@ -310,13 +326,20 @@ impl Tracker {
             }
             let at = tokio::time::Instant::from_std(self.clock.instant(deadline));
             tokio::select! {
-                () = tokio::time::sleep_until(at) => self.flush(),
+                () = tokio::time::sleep_until(at) => {
+                    let begun = Instant::now();
+                    self.flush().await;
+                    let took = begun.elapsed();
+                    if took >= PAUSE_MIN {
+                        tokio::time::sleep(took.min(PAUSE_MAX)).await;
+                    }
+                }
                 () = self.wake.notified() => {}
             }
         }
     }
 
-    fn flush(&self) {
+    async fn flush(&self) {
         self.deadline.store(u64::MAX, Ordering::Release);
         for shard in 0..self.shards() {
             let now = self.clock.now();
@@ -327,9 +350,11 @@ impl Tracker {
             });
             let diffs = self.seat(shard, |seat| std::mem::take(&mut seat.diffs));
             for diff in diffs {
+                let mut flush = Flush::new();
                 let payload = render_diff(&diff);
                 let broadcast = Broadcast::new(&diff.topic, "presence_diff", &payload, encode);
-                self.registry.presence(&broadcast, diff.version);
+                self.registry.presence(&broadcast, diff.version, &mut flush);
+                flush.write().await;
             }
         }
     }
@@ -341,36 +366,44 @@ impl Seat {
         if let Some((cached, payload)) = self.states.get(topic)
             && *cached == version
         {
-            return State { version, payload: payload.clone() };
+            return State { version, payload: payload.clone(), own: Vec::new() };
         }
         let (version, entries) = self.shard.told(topic);
         let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
         let payload = render_state(metas);
-        if self.states.len() < STATES_MAX {
+        if entries.len() >= STATE_KEPT_MIN && self.states.len() < STATES_MAX {
             self.states.insert(topic.clone(), (version, payload.clone()));
         }
-        State { version, payload }
+        State { version, payload, own: Vec::new() }
     }
 
     /// Adds an entry that is not yet told to a state.
-    fn splice(&self, topic: &Topic, entry: EntryId, state: &mut State) {
+    fn add_own(&self, topic: &Topic, entry: EntryId, state: &mut State) {
         let Some(own) = self.shard.entry(entry) else {
             return;
         };
-        let mut member = Vec::new();
-        push_json_string(&mut member, own.key);
-        member.extend_from_slice(b":{\"metas\":[");
-        // Found within somebody's meta, it costs a rendering and nothing else.
-        if memchr::memmem::find(&state.payload, &member).is_none() {
-            let own = render_state([(own.key, own.meta, own.reference)].into_iter());
-            state.payload = join_objects(&own, &state.payload);
+        if self.shard.get(topic, own.key).len() <= 1 {
+            push_json_string(&mut state.own, own.key);
+            state.own.push(b':');
+            let metas = [Meta::of(own.meta, own.reference)];
+            render_metas(&mut state.own, metas.into_iter());
         } else {
+            // The key is listed already, by another of its user's clients.
             let (_, mut entries) = self.shard.told(topic);
             let at = entries.partition_point(|entry| entry.key <= own.key);
             entries.insert(at, own);
             let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
             state.payload = render_state(metas);
         }
+    }
+}
+
+impl State {
+    /// The payload with the client's own entry, in pieces.
+    pub(crate) fn pieces(&self) -> [&[u8]; 3] {
+        let others = self.payload.strip_prefix(b"{").unwrap_or(&self.payload);
+        let comma: &[u8] = if self.own.is_empty() || others == b"}" { b"" } else { b"," };
+        [&self.own, comma, others]
     }
 }
 
@@ -495,16 +528,6 @@ fn render_diff(diff: &Diff) -> Bytes {
     json.into()
 }
 
-/// One object of the members of two that share no key.
-fn join_objects(one: &[u8], other: &[u8]) -> Bytes {
-    if other == b"{}" {
-        return Bytes::copy_from_slice(one);
-    }
-    let one = one.strip_suffix(b"}").unwrap_or(one);
-    let other = other.strip_prefix(b"{").unwrap_or(other);
-    Bytes::from([one, b",", other].concat())
-}
-
 /// Appends a text as a JSON string.
 pub(crate) fn push_json_string(json: &mut Vec<u8>, text: &str) {
     // Writing a string to a Vec cannot fail.
@@ -548,8 +571,14 @@ mod tests {
     }
 
     #[test]
-    fn joining_objects_keeps_the_members_of_both() {
-        assert_eq!(join_objects(b"{\"a\":1}", b"{\"b\":2}"), "{\"a\":1,\"b\":2}");
-        assert_eq!(join_objects(b"{\"a\":1}", b"{}"), "{\"a\":1}");
+    fn a_clients_own_entry_stands_before_the_others() {
+        let pieces = |own: &[u8], payload: &'static [u8]| {
+            let state = State { version: 1, payload: payload.into(), own: own.into() };
+            String::from_utf8(state.pieces().concat()).expect("UTF-8")
+        };
+        assert_eq!(pieces(b"\"a\":1", b"{\"b\":2}"), "\"a\":1,\"b\":2}");
+        assert_eq!(pieces(b"\"a\":1", b"{}"), "\"a\":1}");
+        assert_eq!(pieces(b"", b"{\"b\":2}"), "\"b\":2}");
+        assert_eq!(pieces(b"", b"{}"), "}");
     }
 }

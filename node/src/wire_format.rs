@@ -1,4 +1,4 @@
-//! The envelopes that clients read, by [`Format`].
+//! The frames that clients read, by [`Format`].
 
 use bytes::Bytes;
 
@@ -8,11 +8,11 @@ use crate::{
     tracker::push_json_string,
 };
 
-/// Encodes a broadcast: once per format in use, never per subscriber.
+/// Encodes a broadcast, as it goes on the wire: once per format in use, never per subscriber.
 pub(crate) fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
     match format {
-        Format::V1 => encode_broadcast(Version::V1, topic, event, payload),
-        Format::V2 => encode_broadcast(Version::V2, topic, event, payload),
+        Format::V1 => encode_broadcast(Version::V1, topic, event, payload).into_text(),
+        Format::V2 => encode_broadcast(Version::V2, topic, event, payload).into_text(),
         Format::Sse => encode_sse(topic, event, payload),
     }
 }

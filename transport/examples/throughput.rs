@@ -49,10 +49,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (received, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (count, done) = (received.clone(), all.clone());
     let handlers = Handlers {
-        direct: Arc::new(move |_, _, _| {
-            if count.fetch_add(1, Ordering::Relaxed) + 1 == frames {
+        direct: Arc::new(move |_, _, received| {
+            let before = count.fetch_add(received.len(), Ordering::Relaxed);
+            if before + received.len() >= frames {
                 done.notify_one();
             }
+            None
         }),
         admit: Arc::new(|_, _| Admit::Yes),
     };

@@ -258,25 +258,50 @@ pub(crate) async fn read(
     }
     let mut decoder = Decoder::new(context.frame_len_max);
     let mut chunks = vec![Bytes::new(); READ_CHUNKS];
+    let mut frames = Vec::new();
     while let Some(n) = stream.read_chunks(&mut chunks).await.map_err(read_failure)? {
         for chunk in &mut chunks[..n] {
             decoder.push(std::mem::take(chunk));
             while let Some(frame) =
                 decoder.next().map_err(|_| DownReason::Protocol("a frame is too long"))?
             {
-                if link.is_closed() {
-                    return Ok(());
-                }
                 queue.received_frames.add(1);
                 queue.received_bytes.add(frame.len() as u64);
-                match queue.config.delivery {
-                    Delivery::Direct => (context.direct)(link, lane, frame),
-                    Delivery::Queue => enqueue(link, lane, frame, &context.events).await?,
-                }
+                frames.push(frame);
             }
         }
+        if link.is_closed() {
+            return Ok(());
+        }
+        hand_on(link, lane, queue.config.delivery, &frames, context).await?;
+        frames.clear();
         // A peer that always has more to say must not keep a worker thread to itself.
         coop::consume_budget().await;
+    }
+    Ok(())
+}
+
+async fn hand_on(
+    link: &Link,
+    lane: Lane,
+    delivery: Delivery,
+    frames: &[Bytes],
+    context: &Context,
+) -> Result<(), DownReason> {
+    match delivery {
+        Delivery::Direct => {
+            if let Some(unfinished) = (context.direct)(link, lane, frames) {
+                unfinished.await;
+            }
+        }
+        Delivery::Queue => {
+            for frame in frames {
+                if link.is_closed() {
+                    break;
+                }
+                enqueue(link, lane, frame.clone(), &context.events).await?;
+            }
+        }
     }
     Ok(())
 }

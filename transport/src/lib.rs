@@ -59,7 +59,7 @@ pub use error::{
     BindError, DatagramError, DialError, DownReason, Refusal, RefusalCause, RequestError, SendError,
 };
 pub use events::{Event, Events};
-pub use handlers::{Admission, Admit, Direct, Handlers};
+pub use handlers::{Admission, Admit, Direct, Handlers, Unfinished};
 pub use link::{Link, Peer};
 pub use node::Transport;
 pub use proof::{SECRET_LEN_MIN, Secret, SecretError};

@@ -10,6 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     api::{disconnect::disconnect, error::ApiError},
     node::Shared,
+    pubsub::Flush,
     socket::{has_lone_surrogate, reserved_event},
 };
 
@@ -45,13 +46,16 @@ pub(super) async fn post(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let checked = check(&body, shared.config.http.max_frame_size.bytes())?;
     let accepted = checked.len();
+    let mut flush = Flush::new();
     for Checked { topic, event, payload } in checked {
         if event == DISCONNECT {
             disconnect(&shared, topic.to_string()).await;
         } else {
-            shared.publisher.publish(&topic, &event, &payload, None);
+            shared.publisher.publish(&topic, &event, &payload, None, &mut flush);
         }
     }
+    // Whoever publishes faster than it is written waits.
+    flush.write().await;
     Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))))
 }
 

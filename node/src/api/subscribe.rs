@@ -1,7 +1,6 @@
 //! `GET /api/subscribe`: topics as server-sent events, without the Phoenix envelope.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
@@ -25,8 +24,10 @@ use crate::{
     api::{error::ApiError, presence::parse_topic, query::pairs},
     mailboxes::Listed,
     node::Shared,
-    pubsub::{CloseReason, Control, Format, Item, Mailbox, Subscriber, Subscription},
-    tracker::{Interest, Observation},
+    pubsub::{
+        CloseReason, Control, Flush, Format, Mailbox, Outlet, Overflow, Subscriber, Subscription,
+    },
+    tracker::{self, Interest, Observation},
     wire_format::encode_sse,
 };
 
@@ -35,9 +36,6 @@ const TOPICS_MAX: usize = 100;
 
 /// Gap between comments that keep the connection, and show when the client has gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Bytes taken from the mailbox at a time.
-const DRAIN_BYTES: usize = 64 * 1024;
 
 /// Subscribes for as long as the client reads. When the answer begins, all peers know.
 pub(super) async fn get(
@@ -86,8 +84,6 @@ struct Events {
     peer: SocketAddr,
     topics: Vec<Followed>,
     mailbox: Arc<Mailbox>,
-    incoming: VecDeque<Item>,
-    outgoing: VecDeque<Bytes>,
     /// Topics that the peers do not know of yet.
     unconfirmed: usize,
     keep_alive: Interval,
@@ -97,23 +93,20 @@ struct Events {
 
 struct Followed {
     observation: Option<Observation>,
-    state_version: u64,
     subscription: Subscription,
     _interest: Interest,
 }
 
 impl Events {
     fn new(shared: &Arc<Shared>, peer: SocketAddr, topics: &[Topic], presence: bool) -> Self {
-        let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes());
+        let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes(), Outlet::Owner);
         let mut keep_alive = interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut events = Self {
             shared: Arc::clone(shared),
             peer,
             topics: Vec::new(),
-            incoming: VecDeque::new(),
-            outgoing: VecDeque::new(),
-            unconfirmed: topics.len(),
+            unconfirmed: 0,
             keep_alive,
             done: false,
             _listed: shared.mailboxes.add(&mailbox),
@@ -128,56 +121,57 @@ impl Events {
     fn follow(&mut self, channel: u64, topic: &Topic, presence: bool) {
         let shared = &self.shared;
         let interest = shared.tracker.interest(topic);
+        let mark = interest.mark;
         let subscriber = Subscriber {
             mailbox: Arc::clone(&self.mailbox),
             channel,
             format: Format::Sse,
+            overflow: Overflow::Disconnect,
             presence_after: None,
         };
-        let subscription = shared.registry.subscribe(topic, subscriber);
-        let mut followed =
-            Followed { observation: None, state_version: 0, subscription, _interest: interest };
-        if presence {
-            let (observation, state) = shared.tracker.observe(topic, &followed.subscription);
-            followed.observation = Some(observation);
-            followed.state_version = state.version;
-            let frame = encode_sse(topic.as_str(), "presence_state", &state.payload);
-            self.outgoing.push_back(frame);
+        let (observation, subscription) = if presence {
+            let begin = |state: &tracker::State| {
+                let subscriber = Subscriber { presence_after: Some(state.version), ..subscriber };
+                shared.registry.subscribe_after(topic, subscriber, || self.tell(topic, state))
+            };
+            // Only listing a client can fail, and nobody is listed here.
+            let Ok((_, observation, subscription)) = shared.tracker.watch(topic, None, begin)
+            else {
+                return;
+            };
+            (Some(observation), subscription)
+        } else {
+            (None, shared.registry.subscribe(topic, subscriber))
+        };
+        self.topics.push(Followed { observation, subscription, _interest: interest });
+        if !shared.peers.barrier(mark, &self.mailbox, channel) {
+            self.unconfirmed += 1;
         }
-        let mark = followed._interest.mark;
-        self.topics.push(followed);
-        shared.peers.barrier(mark, &self.mailbox, channel);
+    }
+
+    /// Who is there.
+    fn tell(&self, topic: &Topic, state: &tracker::State) {
+        let frame = encode_sse(topic.as_str(), "presence_state", &state.payload);
+        // Its own task is woken: there is nothing to flush.
+        self.mailbox.push_reply([frame], &mut Flush::new());
     }
 
     /// Ready when all peers know that the topics are wanted here.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.unconfirmed > 0 && !self.done {
-            std::task::ready!(self.poll_take(cx));
+            std::task::ready!(self.poll_control(cx));
         }
         Poll::Ready(())
     }
 
-    /// Takes what is in the mailbox.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        std::task::ready!(self.mailbox.poll_drain(cx, &mut self.incoming, DRAIN_BYTES));
-        while let Some(item) = self.incoming.pop_front() {
-            self.take(item);
+    /// Does what others want of the subscriptions.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match std::task::ready!(self.mailbox.poll_control(cx)) {
+            Control::Joined { .. } => self.unconfirmed -= 1,
+            Control::Resync { channel } => self.resync(channel),
+            Control::Close(reason) => self.close(reason),
         }
         Poll::Ready(())
-    }
-
-    fn take(&mut self, item: Item) {
-        match item {
-            Item::Frame { frame, .. } | Item::Reply { frame } => self.outgoing.push_back(frame),
-            Item::Presence { channel, version, frame } => {
-                if self.followed(channel).is_some_and(|topic| topic.state_version < version) {
-                    self.outgoing.push_back(frame);
-                }
-            }
-            Item::Control(Control::Joined { .. }) => self.unconfirmed -= 1,
-            Item::Control(Control::Resync { channel }) => self.resync(channel),
-            Item::Control(Control::Close(reason)) => self.close(reason),
-        }
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -189,20 +183,18 @@ impl Events {
         }
     }
 
-    fn followed(&mut self, channel: u64) -> Option<&mut Followed> {
-        self.topics.get_mut(usize::try_from(channel).ok()?)
-    }
-
-    fn resync(&mut self, channel: u64) {
-        self.mailbox.resynced(channel);
-        let shared = Arc::clone(&self.shared);
-        let Some(followed) = self.followed(channel) else {
-            return;
+    fn resync(&self, channel: u64) {
+        let followed = usize::try_from(channel).ok().and_then(|at| self.topics.get(at));
+        let Some(Followed { observation: Some(_), subscription, .. }) = followed else {
+            return self.mailbox.resynced(channel);
         };
-        let topic = followed.subscription.topic().clone();
-        let state = shared.tracker.resume(&topic, &followed.subscription);
-        followed.state_version = state.version;
-        self.outgoing.push_back(encode_sse(topic.as_str(), "presence_state", &state.payload));
+        let topic = subscription.topic();
+        self.shared.tracker.resume(topic, |state| {
+            subscription.set_presence_after(state.version, || {
+                self.mailbox.resynced(channel);
+                self.tell(topic, state);
+            });
+        });
     }
 }
 
@@ -214,18 +206,18 @@ impl Stream for Events {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         loop {
-            if let Some(frame) = self.outgoing.pop_front() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
             if self.done {
                 return Poll::Ready(None);
             }
-            if self.keep_alive.poll_tick(cx).is_ready() {
-                return Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n"))));
+            // First this, so that whoever pushes from here on wakes us.
+            if self.poll_control(cx).is_ready() {
+                continue;
             }
-            if self.poll_take(cx).is_pending() {
-                return Poll::Pending;
+            if let Some(frame) = self.mailbox.pop() {
+                return Poll::Ready(Some(Ok(frame)));
             }
+            std::task::ready!(self.keep_alive.poll_tick(cx));
+            return Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n"))));
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    config::{ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
+    config::{self, ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
+    pubsub::Overflow,
     socket::reserved_event,
 };
 
@@ -106,6 +107,15 @@ impl Relay {
     /// Whether pushes are answered.
     pub(crate) fn acknowledges(&self) -> bool {
         self.0.ack
+    }
+
+    /// What happens to a broadcast that does not fit into a client's mailbox.
+    pub(crate) fn overflow(&self) -> Overflow {
+        match self.0.overflow {
+            config::Overflow::Disconnect => Overflow::Disconnect,
+            config::Overflow::DropOldest => Overflow::DropOldest,
+            config::Overflow::Conflate => Overflow::Conflate,
+        }
     }
 
     pub(crate) fn presence(&self) -> PresenceMode {

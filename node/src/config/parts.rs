@@ -12,7 +12,7 @@ use presence::{NODE_NAME_LEN_MAX, NodeName};
 use super::{
     secrets::Secret,
     values::{OriginRule, Pattern, Rate, Seed, Size},
-    words::{Deliver, JoinRule, Level, LogFormat, PresenceMode, Profile, PublishRule},
+    words::{Deliver, JoinRule, Level, LogFormat, Overflow, PresenceMode, Profile, PublishRule},
 };
 
 /// Where the cluster listens when `cluster.join` is set and `cluster.listen` is not.
@@ -115,6 +115,8 @@ pub struct ChannelRule {
     pub ack: bool,
     /// When a client is listed as present.
     pub presence: PresenceMode,
+    /// What happens to a broadcast that a slow client has no room for.
+    pub overflow: Overflow,
 }
 
 impl Default for Http {
@@ -171,6 +173,7 @@ impl Default for ChannelRule {
             deliver: Deliver::All,
             ack: true,
             presence: PresenceMode::Join,
+            overflow: Overflow::Disconnect,
         }
     }
 }

@@ -128,3 +128,15 @@ words! {
         Manual = "manual",
     }
 }
+
+words! {
+    /// What happens to a broadcast for a client that reads too slowly to have room for it.
+    Overflow {
+        /// The client is disconnected with code 1013; it reconnects and resynchronises.
+        Disconnect = "disconnect",
+        /// The topic's oldest waiting broadcasts are dropped for it.
+        DropOldest = "drop_oldest",
+        /// It replaces a waiting broadcast of the same topic and event; without one, the topic's oldest.
+        Conflate = "conflate",
+    }
+}

@@ -8,12 +8,21 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
+use hyper_util::rt::TokioIo;
 use tracing::{debug, info};
 
 use crate::{
-    endpoint::{connection::Connection, listener::Open, websocket as frames},
+    endpoint::{
+        connection::Connection,
+        listener::Open,
+        patient::Patient,
+        stream::{Direct, Streamed},
+        websocket::{Plain, Wrapped},
+    },
     node::Shared,
+    pubsub::Outlet,
     socket::{Params, Version},
+    websocket::accept_key,
 };
 
 /// Bytes of the longest user id.
@@ -72,15 +81,24 @@ async fn run(
     peer: SocketAddr,
     open: Open,
 ) {
-    match upgrade.await {
-        Ok(upgraded) => {
-            let connection = Connection::new(&shared, client);
-            frames::run(upgraded, connection, &shared).await;
-        }
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
         // The client went away between request and answer.
-        Err(error) => debug!(node = %shared.name, %peer, "no upgrade: {error}"),
+        Err(error) => return debug!(node = %shared.name, %peer, "no upgrade: {error}"),
+    };
+    // A task of its own: this one is too large to be kept by every idle socket.
+    match upgraded.downcast::<TokioIo<Patient>>() {
+        Ok(parts) => {
+            let outlet = Outlet::Socket(parts.io.into_inner().into_inner());
+            let connection = Connection::new(&shared, client, outlet);
+            shared.tasks.spawn(Plain::new(connection, Direct, &parts.read_buf, open));
+        }
+        Err(upgraded) => {
+            let connection = Connection::new(&shared, client, Outlet::Owner);
+            let stream = Streamed::new(TokioIo::new(upgraded));
+            shared.tasks.spawn(Wrapped::new(connection, stream, &[], open));
+        }
     }
-    drop(open);
 }
 
 fn refuse(shared: &Shared, peer: SocketAddr, status: StatusCode, why: &str) -> Response<Body> {
@@ -111,7 +129,7 @@ fn handshake(request: &Request) -> Result<HeaderValue, &'static str> {
         return Err("no `Sec-WebSocket-Version: 13`");
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or("no `Sec-WebSocket-Key`")?;
-    let accept = frames::accept_key(key.as_bytes());
+    let accept = accept_key(key.as_bytes());
     HeaderValue::from_str(&accept).map_err(|_| "a bad `Sec-WebSocket-Key`")
 }
 

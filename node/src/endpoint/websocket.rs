@@ -1,264 +1,234 @@
-//! Frames of one WebSocket. The only file that names the WebSocket library.
+//! The task of one WebSocket: reads its client, and ends it. Writing is done by whoever has something
+//! for the client; this goes on where the client did not take all.
 
 use std::{
-    io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
+    cell::RefCell,
+    pin::Pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::{Sink as _, SinkExt as _, Stream as _};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::AsyncWrite as _,
-    net::TcpStream,
-    time::{Instant, Sleep, sleep_until, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error, Message, Utf8Bytes,
-        error::CapacityError,
-        handshake::derive_accept_key,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
-    },
-};
+use tokio::time::{Sleep, sleep};
 
 use crate::{
     endpoint::{
-        connection::{Connection, Outgoing},
-        patient::Patient,
+        connection::Connection,
+        listener::Open,
+        stream::{Direct, Stream, Streamed},
     },
-    node::Shared,
+    pubsub::{CloseReason, Flush, Writing},
     socket::Close,
+    websocket::{Decoder, Message, Rules, Violation, close, pong},
 };
 
-/// Bytes read at a time. The library's default of 128 KiB would be kept by every idle socket.
-const READ_BUFFER: usize = 1024;
+/// Bytes read at a time.
+///
+/// All of it is handled before anything is written: it must cause less than a mailbox holds.
+const SCRATCH: usize = 16 * 1024;
 
-/// Bytes gathered before they are written.
-const WRITE_BUFFER: usize = 16 * 1024;
-
-/// Bytes handed to the library before it must have written them: what a client does not read waits
-/// in its mailbox, where it is counted.
-const UNWRITTEN_MAX: usize = 64 * 1024;
-
-/// Bytes of a pong's frame besides its payload.
-const PONG_OVERHEAD: usize = 14;
+/// Bytes of answers that a client may leave unread before no more of its questions are read.
+const UNREAD_MAX: usize = 128 * 1024;
 
 /// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes read at a time from a client that is being closed.
-const DISCARD: usize = 16 * 1024;
-
-/// The answer to a client's key (RFC 6455, section 4.2.2).
-pub(super) fn accept_key(key: &[u8]) -> String {
-    derive_accept_key(key)
+thread_local! {
+    /// What all sockets of a thread are read into: an idle one owns no buffer.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
-/// Serves one client until it or the node ends it.
-pub(super) async fn run(upgraded: Upgraded, connection: Connection, shared: &Arc<Shared>) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(usize::MAX)
-        .max_message_size(Some(shared.config.http.max_frame_size.bytes()))
-        .max_frame_size(Some(shared.config.http.max_frame_size.bytes()));
-    let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else {
-        // Every listener hands out streams of this kind.
-        return;
-    };
-    let stream = parts.io.into_inner().into_inner();
-    let read = parts.read_buf.to_vec();
-    let socket =
-        WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-    let idle = shared.config.http.idle_timeout;
-    let mut driver = Driver {
-        socket,
-        connection,
-        unwritten: 0,
-        blocked_since: None,
-        idle,
-        heard_at: Instant::now(),
-    };
-    let end = driver.run().await;
-    driver.connection.ended();
-    if let End::Close(close) = end {
-        // The client is told why; whether it hears it is not our concern any more.
-        drop(timeout(CLOSE_TIMEOUT, driver.close(close)).await);
-    }
-}
+/// The socket of a client over plain TCP.
+pub(super) type Plain = Driver<Direct>;
 
-struct Driver {
-    socket: WebSocketStream<TcpStream>,
+/// The socket of a client over any other stream.
+pub(super) type Wrapped<S> = Driver<Streamed<S>>;
+
+/// One client's socket as a future: it ends with the socket.
+pub(super) struct Driver<S> {
     connection: Connection,
-    /// Bytes handed to the library since it last wrote all.
-    unwritten: usize,
-    /// Since when it could not write all.
-    blocked_since: Option<Instant>,
-    idle: Duration,
-    heard_at: Instant,
+    stream: S,
+    decoder: Decoder,
+    /// What the client's last frames caused is being written.
+    writing: Option<Writing>,
+    closing: Option<Box<Closing>>,
+    _open: Open,
 }
 
+/// The closing handshake: our close frame is on its way, then the end of the stream is awaited.
+struct Closing {
+    timeout: Pin<Box<Sleep>>,
+    /// The client closed first: it waits for nothing but our answer.
+    answer: bool,
+    shut: bool,
+}
+
+/// Why nothing more is read.
 enum End {
-    /// Tell the client why, then end.
+    /// The client is to be told.
     Close(Close),
+    /// The client closed: it is answered.
+    Closed(Option<u16>),
     /// The client is gone.
     Gone,
 }
 
-impl Driver {
-    async fn run(&mut self) -> End {
-        let mut timer = pin!(sleep_until(self.heard_at + self.idle));
-        std::future::poll_fn(|cx| self.poll(cx, timer.as_mut())).await
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        let (code, reason) = violation.close();
+        Self::Close(Close { code, reason })
+    }
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
+}
+
+impl<S: Stream> Driver<S> {
+    /// `read` was read from the stream already.
+    pub(super) fn new(connection: Connection, stream: S, read: &[u8], open: Open) -> Self {
+        let decoder = Decoder::default();
+        let (writing, closing) = (None, None);
+        let mut driver = Self { connection, stream, decoder, writing, closing, _open: open };
+        if !read.is_empty()
+            && let Err(end) = driver.handle(&mut read.to_vec())
+        {
+            driver.end(end);
+        }
+        driver
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<End> {
+    /// Ready when nothing more is to be read.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if let Poll::Ready(end) = self.poll_write(cx) {
-                return Poll::Ready(end);
+            if let Some(writing) = &mut self.writing {
+                ready!(Pin::new(writing).poll(cx));
+                self.writing = None;
             }
+            let mut flush = Flush::new();
+            if let Poll::Ready(reason) = self.connection.poll_controls(cx, &mut flush) {
+                return Poll::Ready(match reason {
+                    CloseReason::Gone => End::Gone,
+                    reason => End::Close(self.connection.close_of(reason)),
+                });
+            }
+            if !flush.is_empty() {
+                self.writing = Some(flush.write());
+                continue;
+            }
+            let mailbox = &self.connection.mailbox;
+            let written = self.stream.poll_write(cx, mailbox, self.connection.now());
             // A client that asks for more than it reads waits until it has read.
-            if self.blocked_since.is_some() && self.unwritten > 2 * UNWRITTEN_MAX {
-                break;
-            }
-            match Pin::new(&mut self.socket).poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    self.heard_at = Instant::now();
-                    if let Err(end) = self.handle(message) {
-                        return Poll::Ready(end);
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(end_of(&error)),
-                Poll::Ready(None) => return Poll::Ready(End::Gone),
-                Poll::Pending => break,
-            }
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            if self.heard_at + self.idle <= now {
-                return Poll::Ready(End::Close(IDLE));
-            }
-            let first = self.blocked_since.unwrap_or(now).min(self.heard_at);
-            if first + self.idle <= now {
-                return Poll::Ready(End::Close(self.connection.stalled()));
-            }
-            // Moved here only, so a frame costs no timer.
-            timer.as_mut().reset(first + self.idle);
-        }
-        Poll::Pending
-    }
-
-    fn handle(&mut self, message: Message) -> Result<(), End> {
-        let done = match message {
-            Message::Text(text) => self.connection.handle_text(&text.into()),
-            Message::Binary(bytes) => self.connection.handle_binary(&bytes),
-            Message::Ping(payload) => {
-                // The library answers it by itself, without regard to what waits already.
-                self.unwritten += payload.len() + PONG_OVERHEAD;
-                Ok(())
-            }
-            // The library answers a close too.
-            Message::Pong(_) | Message::Frame(_) | Message::Close(_) => Ok(()),
-        };
-        done.map_err(End::Close)
-    }
-
-    /// Writes what waits, many frames in one write.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            let mut fed = false;
-            while self.unwritten < UNWRITTEN_MAX {
-                match self.connection.poll_outgoing(cx) {
-                    Poll::Ready(Outgoing::Frame(frame)) => {
-                        self.unwritten += frame.len();
-                        fed = true;
-                        if self.feed(frame).is_err() {
-                            return Poll::Ready(End::Gone);
-                        }
-                    }
-                    Poll::Ready(Outgoing::Close(close)) => {
-                        return Poll::Ready(End::Close(close));
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.unwritten = 0;
-                    self.blocked_since = None;
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
-                Poll::Pending => {
-                    self.blocked_since.get_or_insert_with(Instant::now);
-                    // A client that does not read is given up while we wait for it.
-                    return match self.connection.poll_given_up(cx) {
-                        Poll::Ready(close) => Poll::Ready(End::Close(close)),
-                        Poll::Pending => Poll::Pending,
-                    };
-                }
-            }
-            if !fed {
+            if written.is_pending() && mailbox.unread_replies() > UNREAD_MAX {
                 return Poll::Pending;
             }
+            if let Err(end) = ready!(self.poll_read(cx)) {
+                return Poll::Ready(end);
+            }
         }
     }
 
-    fn feed(&mut self, frame: bytes::Bytes) -> Result<(), ()> {
-        // Frames are JSON of our own encoding, so always UTF-8.
-        let text = Utf8Bytes::try_from(frame).map_err(drop)?;
-        Pin::new(&mut self.socket).start_send(Message::Text(text)).map_err(drop)
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        READ.with_borrow_mut(|scratch| {
+            let read = ready!(self.stream.poll_read(cx, &self.connection.mailbox, scratch));
+            Poll::Ready(match read {
+                Ok(0) | Err(_) => Err(End::Gone),
+                Ok(len) => self.handle(&mut scratch[..len]),
+            })
+        })
     }
 
-    async fn close(&mut self, close: Close) {
-        let frame = CloseFrame { code: CloseCode::from(close.code), reason: close.reason.into() };
-        if self.socket.send(Message::Close(Some(frame))).await.is_err() {
-            return;
+    /// Takes what the client sent, and writes what came of it once it is all taken.
+    fn handle(&mut self, bytes: &mut [u8]) -> Result<(), End> {
+        let shared = &self.connection.shared;
+        let rules = Rules { message_max: shared.config.http.max_frame_size.bytes() };
+        let mut flush = Flush::of_input(shared.registry.latency());
+        self.connection.mailbox.hear(self.connection.now());
+        let mut frames = 0;
+        let connection = &mut self.connection;
+        let done = self.decoder.decode(bytes, &rules, |message| {
+            frames += 1;
+            match message {
+                Message::Text(text) => connection.handle_text(text, &mut flush)?,
+                Message::Binary(bytes) => connection.handle_binary(bytes)?,
+                Message::Ping(payload) => {
+                    connection.mailbox.push_reply([pong(payload)], &mut flush);
+                }
+                Message::Pong(_) => {}
+                Message::Close(code) => return Err(End::Closed(code)),
+            }
+            Ok(())
+        });
+        self.connection.shared.stats.frames_in.fetch_add(frames, Ordering::Relaxed);
+        let writing = flush.write();
+        if !writing.is_done() {
+            self.writing = Some(writing);
         }
-        let stream = self.socket.get_mut();
-        let shut = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await;
-        if shut.is_ok() {
-            discard(stream).await;
+        done
+    }
+
+    /// Leaves all topics and begins to close.
+    fn end(&mut self, end: End) {
+        self.connection.ended();
+        let last = match end {
+            End::Close(Close { code, reason }) => close(code, reason),
+            End::Closed(code) => close(code.unwrap_or(1000), ""),
+            End::Gone => {
+                self.connection.mailbox.abandon();
+                return;
+            }
+        };
+        let mut flush = Flush::new();
+        self.connection.mailbox.push_last(last, &mut flush);
+        drop(flush);
+        let timeout = Box::pin(sleep(CLOSE_TIMEOUT));
+        let answer = matches!(end, End::Closed(_));
+        self.closing = Some(Box::new(Closing { timeout, answer, shut: false }));
+    }
+
+    /// Ready when the client has our close frame, and has closed too or had its time.
+    fn poll_close(&mut self, cx: &mut Context<'_>, closing: &mut Closing) -> Poll<()> {
+        if closing.timeout.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
         }
+        let mailbox = &self.connection.mailbox;
+        ready!(self.stream.poll_write(cx, mailbox, self.connection.now()));
+        ready!(mailbox.poll_flushed(cx));
+        if closing.answer {
+            return Poll::Ready(());
+        }
+        if !closing.shut {
+            ready!(self.stream.poll_shutdown(cx, mailbox));
+            closing.shut = true;
+        }
+        // Bytes left unread when the connection ends would reset it, and the client would not see the
+        // code.
+        READ.with_borrow_mut(|scratch| {
+            loop {
+                match ready!(self.stream.poll_read(cx, mailbox, scratch)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {}
+                }
+            }
+        })
     }
 }
 
-/// Reads until the client has closed too. Bytes left unread when the connection ends would reset it, and
-/// the client would not see the code.
-async fn discard(stream: &TcpStream) {
-    let mut scratch = vec![0; DISCARD];
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut scratch) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
+impl<S: Stream> Future for Driver<S> {
+    type Output = ();
 
-const IDLE: Close = Close { code: 1002, reason: "no frame within the idle timeout" };
-
-fn end_of(error: &Error) -> End {
-    let close = |code, reason| End::Close(Close { code, reason });
-    match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            close(1009, "frame is over the limit")
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.closing.is_none() {
+            let end = ready!(self.poll_open(cx));
+            self.end(end);
         }
-        Error::Protocol(_) => close(1002, "WebSocket protocol violated"),
-        Error::Utf8(_) => End::Close(Close::NOT_UTF8),
-        Error::Capacity(_)
-        | Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Io(_)
-        | Error::Tls(_)
-        | Error::WriteBufferFull(_)
-        | Error::AttackAttempt
-        | Error::Url(_)
-        | Error::Http(_)
-        | Error::HttpFormat(_) => End::Gone,
+        let Some(mut closing) = self.closing.take() else {
+            return Poll::Ready(());
+        };
+        let closed = self.poll_close(cx, &mut closing);
+        self.closing = Some(closing);
+        closed
     }
 }

@@ -1,58 +1,56 @@
-//! What waits for one socket.
+//! What waits for one socket, and the way out of it.
+
+mod queue;
 
 use std::{
     collections::VecDeque,
-    fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt,
+    io::{self, IoSlice},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
-/// Bytes that a queued item counts besides its frame's: a flood of tiny frames, or of frames that
-/// many mailboxes share, is bounded by what it costs here.
-pub const ITEM_OVERHEAD: usize = 64;
+use super::Flush;
+use queue::{Item, LIMIT_MAX, Queue, Queued};
+pub use queue::{ITEM_OVERHEAD, Offer, Overflow};
 
-/// Replies may fill this many times the limit: the client asked for each, so they are never
-/// dropped, but one that asks without reading is slow as well.
-const REPLY_LIMITS: u32 = 4;
+/// Frames in one write.
+const WRITE_FRAMES: usize = 64;
 
-/// The highest limit, 512 MiB; sums of bytes then fit into 32 bits.
-const LIMIT_MAX: u32 = u32::MAX / 8;
+/// Writes by whoever pushed before the owner has to go on: a mailbox that others fill as fast as it
+/// is written must not keep anybody.
+const WRITES_MAX: usize = 8;
 
 /// The queue of one socket: everything on its way to one client.
 ///
-/// Anyone may push; one owner drains, and is woken. It is bounded in bytes, broadcasts apart from
-/// replies, and takes one frame of any size when it holds none. Empty it owns no memory but its
-/// own 80 bytes.
-pub struct Mailbox(Mutex<Inner>);
+/// Anyone may push. A push says through [`Flush`] who writes: with an [`Outlet::Socket`] that is
+/// whoever pushed into it while it was empty, so that a broadcast costs no hop through a task;
+/// the owner writes only when the client did not take all. With an [`Outlet::Owner`] the owner is
+/// woken and drains.
+///
+/// It is bounded in bytes, broadcasts apart from replies, and takes one frame of any size when it
+/// holds none. Empty it owns no memory but its own.
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+    outlet: Outlet,
+    limit: u32,
+    /// When its client was last heard; the unit is the caller's.
+    heard: AtomicU32,
+}
 
-/// What waits in a mailbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A broadcast to one of the socket's channels.
-    Frame {
-        /// The subscription's [`channel`](super::Subscriber::channel).
-        channel: u64,
-        /// The encoded broadcast.
-        frame: Bytes,
-    },
-    /// A presence diff to one of the socket's channels.
-    Presence {
-        /// The subscription's [`channel`](super::Subscriber::channel).
-        channel: u64,
-        /// The topic's presence version after it: not for a client whose state is as new.
-        version: u64,
-        /// The encoded diff.
-        frame: Bytes,
-    },
-    /// Asked for by the client itself.
-    Reply {
-        /// The encoded reply.
-        frame: Bytes,
-    },
-    /// For the owner, not for the wire.
-    Control(Control),
+/// How frames leave a mailbox.
+#[derive(Debug)]
+pub enum Outlet {
+    /// They are written as they are, by any thread.
+    Socket(TcpStream),
+    /// The owner takes them out: [`Mailbox::pop`].
+    Owner,
 }
 
 /// Something the mailbox's owner has to do.
@@ -65,8 +63,9 @@ pub enum Control {
         /// False when a peer did not say so in time.
         confirmed: bool,
     },
-    /// Presence diffs of the channel did not fit: call [`Mailbox::resynced`], then write a fresh
-    /// state. Also when the channel is gone: else it is remembered for ever.
+    /// Presence diffs of the channel did not fit, and all that did fit is written: write a fresh
+    /// state and call [`Mailbox::resynced`]. Also when the channel is gone: else it is remembered for
+    /// ever, and said again.
     Resync {
         /// The channel.
         channel: u64,
@@ -80,6 +79,10 @@ pub enum Control {
 pub enum CloseReason {
     /// The client reads slower than it is written to: WebSocket code 1013.
     Slow,
+    /// Nothing could be written to the client for a whole idle timeout: 1013.
+    Stalled,
+    /// The client said nothing for a whole idle timeout: 1002.
+    Idle,
     /// Somebody disconnected the socket's id: 1001.
     Disconnected,
     /// The node stops: 1012.
@@ -91,8 +94,12 @@ pub enum CloseReason {
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It waits for the owner.
+    /// It waits, or is written once the [`Flush`] is.
     Queued,
+    /// It waits, and so many older ones of its channel were dropped for it.
+    Displaced(usize),
+    /// It was dropped, and maybe older ones with it: so many in all.
+    Dropped(usize),
     /// It did not fit: this push has closed the mailbox with [`CloseReason::Slow`] and dropped
     /// what was queued.
     Overflow,
@@ -104,158 +111,304 @@ pub enum Pushed {
 
 /// Kept small: there is one for each idle socket.
 struct Inner {
-    queue: VecDeque<Item>,
-    /// Set while the owner waits; whoever gives it something takes it.
+    queue: Queue,
+    /// Set while the owner waits; whoever has something for it takes it.
     waker: Option<Waker>,
-    /// Channels whose diffs are skipped. Boxed because it is almost always absent.
-    stale: Option<Box<Stale>>,
-    /// Bytes of queued broadcasts and diffs.
-    data: u32,
-    /// Bytes of queued replies and controls.
-    replies: u32,
-    limit: u32,
+    /// Joins that the owner may go on with. Boxed because there are almost never any.
+    #[expect(clippy::box_collection, reason = "one word in every idle socket instead of three")]
+    joined: Option<Box<Vec<Control>>>,
     closed: Option<CloseReason>,
+    phase: Phase,
+    /// Since when nothing could be written, in the unit of `heard`; 0 when all could be.
+    blocked: u32,
 }
 
-/// Channels, at most as many as the socket has: a handful, so they are scanned.
-struct Stale(Vec<u64>);
+/// Who writes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nobody: nothing waits.
+    Idle,
+    /// A [`Flush`] has the mailbox.
+    Flush,
+    /// Somebody is writing, and looks again afterwards.
+    Writing,
+    /// The owner.
+    Owner,
+}
+
+/// What became of a write.
+enum Written {
+    All,
+    /// The socket takes no more for now.
+    Part,
+    Failed,
+}
 
 impl Mailbox {
     /// An empty mailbox for `limit` bytes of broadcasts, each counted with [`ITEM_OVERHEAD`].
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub fn new(limit: usize, outlet: Outlet) -> Arc<Self> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(LIMIT_MAX);
-        Arc::new(Self(Mutex::new(Inner {
-            queue: VecDeque::new(),
-            waker: None,
-            stale: None,
-            data: 0,
-            replies: 0,
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                queue: Queue::default(),
+                waker: None,
+                joined: None,
+                closed: None,
+                phase: Phase::Idle,
+                blocked: 0,
+            }),
+            outlet,
             limit,
-            closed: None,
-        })))
+            heard: AtomicU32::new(0),
+        })
     }
+
+    /// The client's connection, if frames are written to it directly.
+    pub fn socket(&self) -> Option<&TcpStream> {
+        match &self.outlet {
+            Outlet::Socket(stream) => Some(stream),
+            Outlet::Owner => None,
+        }
+    }
+
+    // === filling ===
 
     /// Queues a broadcast for one of the socket's channels.
-    pub fn push(&self, channel: u64, frame: Bytes) -> Pushed {
-        let inner = self.lock();
-        if inner.closed.is_some() {
-            Pushed::Closed
-        } else if inner.has_room_for_data(&frame) {
-            queue(inner, Item::Frame { channel, frame })
-        } else {
-            overflow(inner)
+    pub fn push(self: &Arc<Self>, offer: Offer, frame: Bytes, flush: &mut Flush) -> Pushed {
+        self.queue(flush, |queue, limit| queue.push(offer, frame, limit))
+    }
+
+    /// Queues a presence diff for one of the socket's channels.
+    pub fn push_presence(
+        self: &Arc<Self>,
+        channel: u64,
+        frame: Bytes,
+        flush: &mut Flush,
+    ) -> Pushed {
+        match self.queue(flush, |queue, limit| queue.push_presence(channel, frame, limit)) {
+            Pushed::Dropped(_) => Pushed::Skipped,
+            other => other,
         }
     }
 
-    /// Queues an answer. Only a client that lets four times the limit of answers wait is slow.
-    pub fn push_reply(&self, frame: Bytes) -> Pushed {
-        self.push_answer(Item::Reply { frame })
+    /// Queues what the client itself asked for, in one piece or several.
+    pub fn push_reply(
+        self: &Arc<Self>,
+        pieces: impl IntoIterator<Item = Bytes>,
+        flush: &mut Flush,
+    ) -> Pushed {
+        self.queue(flush, |queue, limit| queue.push_reply(pieces, limit))
     }
 
-    /// Queues a presence diff for one of the socket's channels, unless it does not fit: then this
-    /// and all later diffs of the channel are skipped until [`resynced`](Self::resynced), and the
-    /// owner gets one [`Control::Resync`].
-    pub fn push_presence(&self, channel: u64, version: u64, frame: Bytes) -> Pushed {
+    /// Queues the last words after the mailbox was closed.
+    pub fn push_last(self: &Arc<Self>, frame: Bytes, flush: &mut Flush) {
         let mut inner = self.lock();
-        if inner.closed.is_some() {
-            Pushed::Closed
-        } else if inner.stale.as_ref().is_some_and(|stale| stale.0.contains(&channel)) {
-            Pushed::Skipped
-        } else if inner.has_room_for_data(&frame) {
-            queue(inner, Item::Presence { channel, version, frame })
-        } else {
-            inner.stale.get_or_insert_with(|| Box::new(Stale(Vec::new()))).0.push(channel);
-            // Bounded without a look at the limit: one for each channel.
-            queue(inner, Item::Control(Control::Resync { channel }));
-            Pushed::Skipped
-        }
+        inner.queue.push_reply([frame], LIMIT_MAX);
+        self.appended(inner, flush);
     }
 
-    /// Accepts the channel's diffs again. Take the fresh state after this, not before: a diff
-    /// between the two would be lost, while one that comes twice is told by its version.
-    pub fn resynced(&self, channel: u64) {
+    /// Tells the owner that a join may go on.
+    pub fn joined(&self, channel: u64, confirmed: bool) {
         let mut inner = self.lock();
-        if let Some(stale) = &mut inner.stale {
-            stale.0.retain(|known| *known != channel);
-            if stale.0.is_empty() {
-                inner.stale = None;
-            }
-        }
-    }
-
-    /// Tells the owner something, in line with the frames; it counts as a reply.
-    pub fn control(&self, control: Control) -> Pushed {
-        match control {
-            Control::Close(reason) if self.close(reason) => Pushed::Queued,
-            Control::Close(_) => Pushed::Closed,
-            Control::Joined { .. } | Control::Resync { .. } => {
-                self.push_answer(Item::Control(control))
-            }
-        }
-    }
-
-    /// Closes the mailbox: the owner gets what is queued and then [`Control::Close`]. The first
-    /// reason stays; returns whether it is this one.
-    pub fn close(&self, reason: CloseReason) -> bool {
-        let mut inner = self.lock();
-        let first = inner.closed.is_none();
-        if first {
-            inner.closed = Some(reason);
+        if inner.closed.is_none() {
+            // At most as many as the socket has joins under way.
+            inner.joined.get_or_insert_default().push(Control::Joined { channel, confirmed });
             wake(inner);
         }
-        first
     }
 
-    /// Closes the mailbox and drops what is queued: for an owner that reads no more.
+    /// Diffs of the channel are queued again; call it under the lock that publishes them.
+    pub fn resynced(&self, channel: u64) {
+        self.lock().queue.resynced(channel);
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        flush: &mut Flush,
+        push: impl FnOnce(&mut Queue, u32) -> Queued,
+    ) -> Pushed {
+        let mut inner = self.lock();
+        if inner.closed.is_some() {
+            return Pushed::Closed;
+        }
+        let pushed = match push(&mut inner.queue, self.limit) {
+            Queued::After(0) => Pushed::Queued,
+            Queued::After(older) => Pushed::Displaced(older),
+            Queued::Dropped(frames) => return Pushed::Dropped(frames),
+            Queued::Full => {
+                // A silent gap would be worse: a rejoin resynchronises.
+                let dropped = inner.shut(CloseReason::Slow);
+                wake(inner);
+                drop(dropped);
+                return Pushed::Overflow;
+            }
+        };
+        self.appended(inner, flush);
+        pushed
+    }
+
+    /// Sees to it that somebody writes what was appended.
+    fn appended(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, flush: &mut Flush) {
+        match (&self.outlet, inner.phase) {
+            (Outlet::Socket(_), Phase::Idle) => {
+                inner.phase = Phase::Flush;
+                drop(inner);
+                flush.add(self);
+            }
+            (Outlet::Owner, _) => wake(inner),
+            (Outlet::Socket(_), Phase::Flush | Phase::Writing | Phase::Owner) => {}
+        }
+    }
+
+    // === closing ===
+
+    /// Closes the mailbox. The owner is told when it has written what waits; true unless it was
+    /// closed before.
+    pub fn close(&self, reason: CloseReason) -> bool {
+        let mut inner = self.lock();
+        if inner.closed.is_some() {
+            return false;
+        }
+        inner.closed = Some(reason);
+        wake(inner);
+        true
+    }
+
+    /// Closes the mailbox of a client that is gone, and drops what waits.
     pub fn abandon(&self) {
         let mut inner = self.lock();
         let dropped = inner.shut(CloseReason::Gone);
-        wake(inner);
-        drop(dropped);
+        let waker = inner.waker.take();
+        drop(inner);
+        drop((dropped, waker));
     }
 
-    /// Why it is closed, if it is.
+    /// Why it was closed, if it was.
     pub fn closed(&self) -> Option<CloseReason> {
         self.lock().closed
     }
 
-    /// Ready when it is closed, whatever is still queued; for an owner that cannot write.
-    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    // === writing ===
+
+    /// Writes what waits; whoever a [`Flush`] gave the mailbox to calls it once.
+    pub(super) fn flush(&self) {
+        let Outlet::Socket(stream) = &self.outlet else {
+            return;
+        };
         let mut inner = self.lock();
-        if let Some(reason) = inner.closed {
-            return Poll::Ready(reason);
+        for _ in 0..WRITES_MAX {
+            if inner.queue.is_empty() {
+                return self.flushed(inner);
+            }
+            inner.phase = Phase::Writing;
+            let mut taken = inner.queue.take(WRITE_FRAMES);
+            drop(inner);
+            let (bytes, written) = write(stream, &taken);
+            inner = self.lock();
+            inner.queue.written(&mut taken, bytes);
+            if bytes > 0 {
+                inner.blocked = 0;
+            }
+            match written {
+                Written::All => drop(taken),
+                Written::Part => {
+                    inner.queue.put_back(taken);
+                    break;
+                }
+                Written::Failed => {
+                    let dropped = inner.shut(CloseReason::Gone);
+                    inner.phase = Phase::Idle;
+                    wake(inner);
+                    drop((dropped, taken));
+                    return;
+                }
+            }
         }
-        let former = inner.waker.replace(cx.waker().clone());
-        drop(inner);
-        drop(former);
+        inner.phase = Phase::Owner;
+        wake(inner);
+    }
+
+    /// All is written: those who wait for that are told.
+    fn flushed(&self, mut inner: MutexGuard<'_, Inner>) {
+        inner.phase = Phase::Idle;
+        if inner.queue.stale().is_some() || inner.closed.is_some() {
+            wake(inner);
+        }
+    }
+
+    /// Goes on writing for the owner: ready when all is written, or when somebody else writes.
+    /// `now` is in the unit of [`Self::hear`], and never 0.
+    pub fn poll_write(&self, cx: &mut Context<'_>, now: u32) -> Poll<()> {
+        let Outlet::Socket(stream) = &self.outlet else {
+            return Poll::Ready(());
+        };
+        loop {
+            if self.lock().phase != Phase::Owner {
+                return Poll::Ready(());
+            }
+            match stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => self.flush(),
+                Poll::Ready(Err(_)) => {
+                    self.abandon();
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    self.note_blocked(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    // === the owner ===
+
+    /// What the owner has to do next. Pending, and the waker kept, when there is nothing.
+    /// A closed mailbox says so once everything is written, or at once if it is not, for a slow
+    /// client; and again at every later call.
+    pub fn poll_control(&self, cx: &mut Context<'_>) -> Poll<Control> {
+        let mut inner = self.lock();
+        if let Some(joined) = &mut inner.joined {
+            let control = joined.remove(0);
+            if joined.is_empty() {
+                inner.joined = None;
+            }
+            return Poll::Ready(control);
+        }
+        if let Some(reason) = inner.closed
+            && (inner.queue.is_empty() || reason.cuts_short())
+        {
+            return Poll::Ready(Control::Close(reason));
+        }
+        if let Some(channel) = inner.queue.stale()
+            && inner.queue.is_empty()
+        {
+            return Poll::Ready(Control::Resync { channel });
+        }
+        wait(inner, cx);
         Poll::Pending
     }
 
-    /// Moves items to the end of `into`, oldest first, until they count `budget` bytes or none is
-    /// left; at least one. Pending, and the waker kept, when there is none. What is taken no longer
-    /// counts here. A closed mailbox ends with [`Control::Close`], which every later call repeats.
-    pub fn poll_drain(
-        &self,
-        cx: &mut Context<'_>,
-        into: &mut VecDeque<Item>,
-        budget: usize,
-    ) -> Poll<()> {
+    /// Takes the oldest frame out of a mailbox with [`Outlet::Owner`]. Whether there is more to do
+    /// says [`Self::poll_control`].
+    pub fn pop(&self) -> Option<Bytes> {
         let mut inner = self.lock();
-        if inner.queue.is_empty() && inner.closed.is_none() {
-            let former = inner.waker.replace(cx.waker().clone());
-            drop(inner);
-            // Outside the lock: the last waker of a task may drop it, and it may own this mailbox.
-            drop(former);
-            return Poll::Pending;
-        }
-        inner.take(into, budget);
-        if let (true, Some(reason)) = (inner.queue.is_empty(), inner.closed) {
-            into.push_back(Item::Control(Control::Close(reason)));
-        }
-        Poll::Ready(())
+        let mut taken = inner.queue.take(1);
+        let frame = taken.front()?.frame.clone();
+        inner.queue.written(&mut taken, frame.len());
+        Some(frame)
     }
 
-    /// Items waiting.
+    /// Ready when all that was pushed is written.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let inner = self.lock();
+        if inner.queue.is_empty() && inner.phase == Phase::Idle {
+            return Poll::Ready(());
+        }
+        wait(inner, cx);
+        Poll::Pending
+    }
+
+    /// Frames waiting.
     pub fn len(&self) -> usize {
         self.lock().queue.len()
     }
@@ -267,57 +420,116 @@ impl Mailbox {
 
     /// Bytes waiting, each item counted with [`ITEM_OVERHEAD`].
     pub fn bytes(&self) -> usize {
-        let inner = self.lock();
-        inner.data as usize + inner.replies as usize
+        self.lock().queue.bytes()
     }
 
-    fn push_answer(&self, item: Item) -> Pushed {
+    /// Bytes of replies waiting for a client that does not read.
+    pub fn unread_replies(&self) -> usize {
         let inner = self.lock();
-        if inner.closed.is_some() {
-            Pushed::Closed
-        } else if inner.has_room_for_answer(&item) {
-            queue(inner, item)
-        } else {
-            overflow(inner)
+        if inner.phase == Phase::Owner { inner.queue.reply_bytes() } else { 0 }
+    }
+
+    // === time ===
+
+    /// The client was heard; `now` in any unit, never 0.
+    pub fn hear(&self, now: u32) {
+        self.heard.store(now, Relaxed);
+    }
+
+    /// The client took something.
+    pub fn note_progress(&self) {
+        self.lock().blocked = 0;
+    }
+
+    /// The client takes nothing more for now; `now` is in the unit of [`Self::hear`], and never 0.
+    pub fn note_blocked(&self, now: u32) {
+        let mut inner = self.lock();
+        if inner.blocked == 0 {
+            inner.blocked = now;
         }
+    }
+
+    /// Closes the mailbox of a client that was not heard, or took nothing, for `timeout`; else when
+    /// to ask again.
+    pub fn expire(&self, now: u32, timeout: u32) -> Option<u32> {
+        let blocked = self.lock().blocked;
+        let heard = self.heard.load(Relaxed);
+        if now.saturating_sub(heard) >= timeout {
+            self.close_now(CloseReason::Idle);
+            return None;
+        }
+        if blocked != 0 && now.saturating_sub(blocked) >= timeout {
+            self.close_now(CloseReason::Stalled);
+            return None;
+        }
+        let first = if blocked == 0 { heard } else { heard.min(blocked) };
+        Some(first.saturating_add(timeout))
+    }
+
+    /// Closes without waiting for what is queued.
+    fn close_now(&self, reason: CloseReason) {
+        let mut inner = self.lock();
+        let dropped = inner.shut(reason);
+        wake(inner);
+        drop(dropped);
     }
 
     /// Nothing panics while this is locked, so a poisoned lock guards nothing broken.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Mailbox {
-    /// Leaves the frames out: they are the clients' own.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = self.lock();
-        f.debug_struct("Mailbox")
-            .field("len", &inner.queue.len())
-            .field("data", &inner.data)
-            .field("replies", &inner.replies)
-            .field("limit", &inner.limit)
-            .field("closed", &inner.closed)
-            .finish_non_exhaustive()
+impl CloseReason {
+    /// Whether what is queued is not worth waiting for.
+    const fn cuts_short(self) -> bool {
+        match self {
+            Self::Slow | Self::Stalled | Self::Idle | Self::Gone => true,
+            Self::Disconnected | Self::Shutdown => false,
+        }
     }
 }
 
-/// Appends the item, then wakes the owner.
-fn queue(mut inner: MutexGuard<'_, Inner>, item: Item) -> Pushed {
-    let cost = cost(&item);
-    let sum = inner.sum_of(&item);
-    *sum = sum.saturating_add(cost);
-    inner.queue.push_back(item);
-    wake(inner);
-    Pushed::Queued
+impl Inner {
+    /// Closes without waiting for what is queued, and gives that back, to be dropped without the lock.
+    fn shut(&mut self, reason: CloseReason) -> VecDeque<Item> {
+        if reason.cuts_short() {
+            self.closed = Some(reason);
+        }
+        self.queue.clear()
+    }
 }
 
-/// Closes the mailbox of a slow client. A silent gap would be worse: a rejoin resynchronises.
-fn overflow(mut inner: MutexGuard<'_, Inner>) -> Pushed {
-    let dropped = inner.shut(CloseReason::Slow);
-    wake(inner);
-    drop(dropped);
-    Pushed::Overflow
+/// Writes once. A frame goes by `send`, several by `writev`.
+fn write(stream: &TcpStream, items: &VecDeque<Item>) -> (usize, Written) {
+    let all: usize = items.iter().map(|item| item.frame.len()).sum();
+    let written = match items.front() {
+        Some(only) if items.len() == 1 => stream.try_write(&only.frame),
+        _ => {
+            let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
+            for (slice, item) in slices.iter_mut().zip(items) {
+                *slice = IoSlice::new(&item.frame);
+            }
+            stream.try_write_vectored(&slices[..items.len().min(WRITE_FRAMES)])
+        }
+    };
+    match written {
+        Ok(bytes) if bytes == all => (bytes, Written::All),
+        Ok(bytes) => (bytes, Written::Part),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Written::Part),
+        Err(_) => (0, Written::Failed),
+    }
+}
+
+/// Keeps the owner's waker.
+fn wait(mut inner: MutexGuard<'_, Inner>, cx: &Context<'_>) {
+    let former = match &inner.waker {
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => inner.waker.replace(cx.waker().clone()),
+    };
+    drop(inner);
+    // Outside the lock: the last waker of a task may drop it, and it may own this mailbox.
+    drop(former);
 }
 
 /// Wakes the owner, if it waits, after the lock is released: it may run at once.
@@ -329,71 +541,16 @@ fn wake(mut inner: MutexGuard<'_, Inner>) {
     }
 }
 
-fn cost_of_frame(frame: &Bytes) -> u32 {
-    u32::try_from(frame.len() + ITEM_OVERHEAD).unwrap_or(u32::MAX)
-}
-
-fn cost(item: &Item) -> u32 {
-    match item {
-        Item::Frame { frame, .. } | Item::Presence { frame, .. } | Item::Reply { frame } => {
-            cost_of_frame(frame)
-        }
-        Item::Control(_) => cost_of_frame(&Bytes::new()),
+impl fmt::Debug for Mailbox {
+    /// Leaves the frames out: they are the clients' own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Mailbox")
+            .field("len", &inner.queue.len())
+            .field("bytes", &inner.queue.bytes())
+            .field("limit", &self.limit)
+            .field("phase", &inner.phase)
+            .field("closed", &inner.closed)
+            .finish_non_exhaustive()
     }
 }
-
-impl Inner {
-    fn has_room_for_data(&self, frame: &Bytes) -> bool {
-        self.data == 0 || self.data.saturating_add(cost_of_frame(frame)) <= self.limit
-    }
-
-    fn has_room_for_answer(&self, item: &Item) -> bool {
-        self.replies == 0 || self.replies.saturating_add(cost(item)) <= self.limit * REPLY_LIMITS
-    }
-
-    /// The sum that an item counts in.
-    fn sum_of(&mut self, item: &Item) -> &mut u32 {
-        match item {
-            Item::Frame { .. } | Item::Presence { .. } => &mut self.data,
-            Item::Reply { .. } | Item::Control(_) => &mut self.replies,
-        }
-    }
-
-    /// Moves items out; the queue's memory goes with the last.
-    fn take(&mut self, into: &mut VecDeque<Item>, budget: usize) {
-        if self.data as usize + self.replies as usize <= budget {
-            let mut all = mem::take(&mut self.queue);
-            (self.data, self.replies) = (0, 0);
-            if into.is_empty() {
-                *into = all;
-            } else {
-                into.append(&mut all);
-            }
-            return;
-        }
-        let mut taken = 0;
-        while taken < budget.max(1) {
-            let Some(item) = self.queue.pop_front() else {
-                break;
-            };
-            let cost = cost(&item);
-            let sum = self.sum_of(&item);
-            *sum = sum.saturating_sub(cost);
-            taken += cost as usize;
-            into.push_back(item);
-        }
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
-    }
-
-    /// Closes, and gives back what was queued, to be dropped without the lock.
-    fn shut(&mut self, reason: CloseReason) -> (VecDeque<Item>, Option<Box<Stale>>) {
-        self.closed.get_or_insert(reason);
-        (self.data, self.replies) = (0, 0);
-        (mem::take(&mut self.queue), self.stale.take())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -3,13 +3,14 @@
 //! - A [`Broadcast`] is a message to a topic. It encodes itself at most once per wire [`Format`].
 //! - The [`Registry`] knows which mailboxes want a topic and hands each the same [`Bytes`]. A
 //!   [`Subscription`] is one entry of it; dropping that ends it, so nothing has to be undone by hand.
-//! - A [`Mailbox`] is what waits for one socket: bounded in bytes, freed when empty, drained by the
-//!   socket's own task.
+//! - A [`Mailbox`] is what waits for one socket: bounded in bytes, freed when empty. Whoever pushed
+//!   into an empty one writes it to the socket, with a [`Flush`] at the end of its input; the socket's
+//!   own task only goes on where the client did not take all.
 //! - [`Routes`] says which peers want a topic. It is read next to the registry and fed by the
 //!   cluster core.
 //!
 //! Locks are held for one look-up or one list of subscribers, never across an await, and in one
-//! order: registry shard, then mailbox. No waker runs under a mailbox's lock.
+//! order: registry shard, then mailbox. No waker runs and nothing is written under a mailbox's lock.
 //!
 //! One publisher's messages on a topic stay in order because it calls [`Registry::broadcast`] once
 //! after another and a mailbox is first in, first out.
@@ -17,18 +18,25 @@
 //! [`Bytes`]: bytes::Bytes
 
 mod broadcast;
+mod flush;
+mod latency;
 mod mailbox;
 mod peer_set;
 mod registry;
 mod routes;
 mod stats;
+mod subscribers;
 mod subscription;
 
 #[cfg(test)]
 mod tests;
 
 pub use broadcast::{Broadcast, Encode, Format};
-pub use mailbox::{CloseReason, Control, ITEM_OVERHEAD, Item, Mailbox, Pushed};
+pub use flush::{Flush, Writing};
+pub use latency::Latency;
+pub use mailbox::{
+    CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed,
+};
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;

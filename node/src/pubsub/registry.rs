@@ -11,9 +11,12 @@ use std::{
 
 use foldhash::fast::RandomState;
 use presence::Topic;
-use slab::Slab;
 
-use super::{Broadcast, Format, Mailbox, Pushed, Stats, Subscriber, SubscriberId, Subscription};
+use super::{
+    Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber,
+    SubscriberId, Subscription,
+    subscribers::{Entry, NO_PRESENCE, Subscribers},
+};
 
 /// Enough that two cores seldom meet in one; an empty shard costs 80 bytes.
 const SHARDS: usize = 256;
@@ -29,6 +32,7 @@ pub struct Registry {
     shards: Box<[RwLock<Shard>]>,
     next_id: AtomicU64,
     stats: Stats,
+    latency: Arc<Latency>,
 }
 
 /// What became of a broadcast among this node's subscribers.
@@ -40,6 +44,10 @@ pub struct Delivered {
     pub overflowed: usize,
     /// Mailboxes without room for this presence diff; they get a fresh state instead.
     pub skipped: usize,
+    /// Broadcasts dropped as a mailbox was full, this one or older ones, for [`Overflow::DropOldest`].
+    pub dropped: usize,
+    /// The same for [`Overflow::Conflate`].
+    pub conflated: usize,
 }
 
 /// How much a registry holds.
@@ -54,23 +62,9 @@ pub struct Size {
 #[derive(Debug, Default)]
 struct Shard {
     /// No topic is here without a subscriber.
-    topics: HashMap<Topic, Slab<Entry>, RandomState>,
+    topics: HashMap<Topic, Subscribers, RandomState>,
     subscriptions: usize,
 }
-
-/// One subscription, 40 bytes.
-#[derive(Debug)]
-struct Entry {
-    mailbox: Arc<Mailbox>,
-    channel: u64,
-    id: SubscriberId,
-    /// [`NO_PRESENCE`] when none is wanted.
-    presence_after: u64,
-    format: Format,
-}
-
-/// No diff has a higher version.
-const NO_PRESENCE: u64 = u64::MAX;
 
 impl Registry {
     /// An empty registry.
@@ -80,41 +74,64 @@ impl Registry {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             next_id: AtomicU64::new(1),
             stats: Stats::default(),
+            latency: Arc::default(),
         })
     }
 
     /// Adds a subscriber. A broadcast that begins after this returned reaches it.
     pub fn subscribe(self: &Arc<Self>, topic: &Topic, subscriber: Subscriber) -> Subscription {
+        self.subscribe_after(topic, subscriber, || ())
+    }
+
+    /// Adds a subscriber once `first` is done: no broadcast gets between what `first` pushes and the
+    /// subscription. It runs under the topic's lock.
+    pub fn subscribe_after(
+        self: &Arc<Self>,
+        topic: &Topic,
+        subscriber: Subscriber,
+        first: impl FnOnce(),
+    ) -> Subscription {
         let id = SubscriberId(self.next_id.fetch_add(1, Relaxed));
-        let Subscriber { mailbox, channel, format, presence_after } = subscriber;
+        let Subscriber { mailbox, channel, format, overflow, presence_after } = subscriber;
         let presence_after = presence_after.unwrap_or(NO_PRESENCE);
-        let entry = Entry { mailbox, channel, id, presence_after, format };
-        let (topic, slot) = self.write(topic).insert(topic, entry);
+        let entry = Entry { mailbox, channel, id, presence_after, format, overflow };
+        let mut shard = self.write(topic);
+        first();
+        let (topic, slot) = shard.insert(topic, entry);
+        drop(shard);
         Subscription { registry: Arc::clone(self), topic, slot, id }
     }
 
     /// Hands a message to every subscriber of its topic but `except`.
-    pub fn broadcast(&self, broadcast: &Broadcast<'_>, except: Option<SubscriberId>) -> Delivered {
-        self.deliver(broadcast, |entry| {
-            (except != Some(entry.id))
-                .then(|| entry.mailbox.push(entry.channel, broadcast.frame(entry.format).clone()))
+    pub fn broadcast(
+        &self,
+        broadcast: &Broadcast<'_>,
+        except: Option<SubscriberId>,
+        flush: &mut Flush,
+    ) -> Delivered {
+        let event = self.hash_event(broadcast.event());
+        self.deliver(broadcast, flush, |entry, flush| {
+            (except != Some(entry.id)).then(|| {
+                let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
+                entry.mailbox.push(offer, broadcast.frame(entry.format).clone(), flush)
+            })
         })
     }
 
     /// Hands presence diff number `version` of its topic to those subscribers that want presence
     /// and have not seen that version yet, in the state they began with.
-    pub fn presence(&self, diff: &Broadcast<'_>, version: u64) -> Delivered {
-        self.deliver(diff, |entry| {
+    pub fn presence(&self, diff: &Broadcast<'_>, version: u64, flush: &mut Flush) -> Delivered {
+        self.deliver(diff, flush, |entry, flush| {
             (entry.presence_after < version).then(|| {
                 let frame = diff.frame(entry.format).clone();
-                entry.mailbox.push_presence(entry.channel, version, frame)
+                entry.mailbox.push_presence(entry.channel, frame, flush)
             })
         })
     }
 
     /// How many subscribers a topic has on this node.
     pub fn subscribers(&self, topic: &Topic) -> usize {
-        self.read(topic).topics.get(topic).map_or(0, Slab::len)
+        self.read(topic).topics.get(topic).map_or(0, Subscribers::len)
     }
 
     /// Topics that start with `prefix`, with their subscribers: the first `limit` by name.
@@ -152,8 +169,20 @@ impl Registry {
         &self.stats
     }
 
-    pub(super) fn set_presence_after(&self, topic: &Topic, slot: usize, version: u64) {
+    /// From the read of a client's or peer's frames to the last write of what they caused.
+    pub const fn latency(&self) -> &Arc<Latency> {
+        &self.latency
+    }
+
+    pub(super) fn set_presence_after(
+        &self,
+        topic: &Topic,
+        slot: usize,
+        version: u64,
+        first: impl FnOnce(),
+    ) {
         let mut shard = self.write(topic);
+        first();
         if let Some(entry) = shard.topics.get_mut(topic).and_then(|topic| topic.get_mut(slot)) {
             entry.presence_after = version;
         }
@@ -165,25 +194,29 @@ impl Registry {
     }
 
     /// Offers the message to each subscriber. The read lock is held meanwhile: others may
-    /// broadcast in this shard, and a join of one of its topics waits.
+    /// broadcast in this shard, and a join of one of its topics waits. Nothing is written here.
     fn deliver(
         &self,
         broadcast: &Broadcast<'_>,
-        mut offer: impl FnMut(&Entry) -> Option<Pushed>,
+        flush: &mut Flush,
+        mut offer: impl FnMut(&Entry, &mut Flush) -> Option<Pushed>,
     ) -> Delivered {
         let mut delivered = Delivered::default();
         if let Some(subscribers) = self.read(broadcast.topic()).topics.get(broadcast.topic()) {
-            for (_, entry) in subscribers {
-                match offer(entry) {
-                    Some(Pushed::Queued) => delivered.subscribers += 1,
-                    Some(Pushed::Overflow) => delivered.overflowed += 1,
-                    Some(Pushed::Skipped) => delivered.skipped += 1,
-                    Some(Pushed::Closed) | None => {}
+            flush.reserve(subscribers.len());
+            for entry in subscribers.iter() {
+                if let Some(pushed) = offer(entry, flush) {
+                    delivered.count(pushed, entry.overflow);
                 }
             }
         }
         self.stats.record(delivered);
         delivered
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "half a hash is a hash")]
+    fn hash_event(&self, event: &str) -> u32 {
+        self.hasher.hash_one(event) as u32
     }
 
     fn shard(&self, topic: &Topic) -> &RwLock<Shard> {
@@ -206,6 +239,26 @@ fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Delivered {
+    fn count(&mut self, pushed: Pushed, overflow: Overflow) {
+        let dropped = match overflow {
+            Overflow::Conflate => &mut self.conflated,
+            Overflow::DropOldest | Overflow::Disconnect => &mut self.dropped,
+        };
+        match pushed {
+            Pushed::Queued => self.subscribers += 1,
+            Pushed::Displaced(older) => {
+                self.subscribers += 1;
+                *dropped += older;
+            }
+            Pushed::Dropped(frames) => *dropped += frames,
+            Pushed::Overflow => self.overflowed += 1,
+            Pushed::Skipped => self.skipped += 1,
+            Pushed::Closed => {}
+        }
+    }
+}
+
 impl Shard {
     /// Returns the topic's shared name and the entry's slot.
     fn insert(&mut self, topic: &Topic, entry: Entry) -> (Topic, usize) {
@@ -216,8 +269,7 @@ impl Shard {
                 (known.key().clone(), slot)
             }
             hash_map::Entry::Vacant(new) => {
-                // Most topics are small: room for one, where a first growth would make it four.
-                let slot = new.insert(Slab::with_capacity(1)).insert(entry);
+                let slot = new.insert(Subscribers::default()).insert(entry);
                 (topic.clone(), slot)
             }
         }
@@ -225,7 +277,7 @@ impl Shard {
 
     fn remove(&mut self, topic: &Topic, slot: usize) -> Option<Entry> {
         let subscribers = self.topics.get_mut(topic)?;
-        let entry = subscribers.try_remove(slot)?;
+        let entry = subscribers.remove(slot)?;
         self.subscriptions -= 1;
         if subscribers.is_empty() {
             self.topics.remove(topic);

@@ -9,6 +9,8 @@ pub struct Stats {
     deliveries: AtomicU64,
     overflows: AtomicU64,
     presence_skips: AtomicU64,
+    dropped: AtomicU64,
+    conflated: AtomicU64,
 }
 
 impl Stats {
@@ -32,6 +34,16 @@ impl Stats {
         self.presence_skips.load(Relaxed)
     }
 
+    /// Broadcasts dropped for newer ones of their channel: `overflow = "drop_oldest"`.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Broadcasts dropped for newer ones of their event: `overflow = "conflate"`.
+    pub fn conflated(&self) -> u64 {
+        self.conflated.load(Relaxed)
+    }
+
     /// Counts one broadcast; a few additions per broadcast, none per subscriber.
     pub(super) fn record(&self, delivered: super::Delivered) {
         let add = |counter: &AtomicU64, n: usize| {
@@ -43,5 +55,7 @@ impl Stats {
         add(&self.deliveries, delivered.subscribers);
         add(&self.overflows, delivered.overflowed);
         add(&self.presence_skips, delivered.skipped);
+        add(&self.dropped, delivered.dropped);
+        add(&self.conflated, delivered.conflated);
     }
 }

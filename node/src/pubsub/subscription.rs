@@ -4,17 +4,19 @@ use std::{fmt, sync::Arc};
 
 use presence::Topic;
 
-use super::{Format, Mailbox, Registry};
+use super::{Format, Mailbox, Overflow, Registry};
 
 /// Who wants a topic's messages, and how.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     /// Where frames go. One mailbox may subscribe to many topics, and twice to one.
     pub mailbox: Arc<Mailbox>,
-    /// Handed back with every frame, so that the mailbox's owner knows the channel.
+    /// The mailbox's owner's own name for it: what gives way to what is decided within a channel.
     pub channel: u64,
     /// The frames it reads.
     pub format: Format,
+    /// What happens when a broadcast does not fit into the mailbox.
+    pub overflow: Overflow,
     /// Presence diffs newer than this version are wanted; `None`: no presence at all.
     pub presence_after: Option<u64>,
 }
@@ -44,11 +46,9 @@ impl Subscription {
     }
 
     /// From now on presence diffs up to and including `version` are left out, later ones come.
-    ///
-    /// A diff that is already in the mailbox stays there: its owner compares
-    /// [`Item::Presence`](super::Item::Presence)'s version with that of the state it wrote.
-    pub fn set_presence_after(&self, version: u64) {
-        self.registry.set_presence_after(&self.topic, self.slot, version);
+    /// `first` is done before: no diff gets between what it pushes and those that come.
+    pub fn set_presence_after(&self, version: u64, first: impl FnOnce()) {
+        self.registry.set_presence_after(&self.topic, self.slot, version, first);
     }
 }
 

@@ -1,12 +1,11 @@
 //! Registry, subscriptions and mailboxes together, as the node uses them.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     thread,
 };
 
@@ -30,34 +29,45 @@ fn message<'a>(topic: &'a Topic, payload: &'a str) -> Broadcast<'a> {
 }
 
 fn subscriber(mailbox: &Arc<Mailbox>, format: Format) -> Subscriber {
-    Subscriber { mailbox: Arc::clone(mailbox), channel: 1, format, presence_after: None }
+    let (overflow, presence_after) = (Overflow::Disconnect, None);
+    Subscriber { mailbox: Arc::clone(mailbox), channel: 1, format, overflow, presence_after }
 }
 
-/// The texts of the frames in a mailbox.
+fn mailbox(limit: usize) -> Arc<Mailbox> {
+    Mailbox::new(limit, Outlet::Owner)
+}
+
+/// The texts of the frames in a mailbox, then what its owner is to do.
 fn texts(mailbox: &Mailbox) -> Vec<String> {
-    let mut items = VecDeque::new();
-    let _ = mailbox.poll_drain(&mut Context::from_waker(Waker::noop()), &mut items, usize::MAX);
-    let text = |item| match item {
-        Item::Frame { frame, .. } | Item::Presence { frame, .. } | Item::Reply { frame } => {
-            String::from_utf8_lossy(&frame).into_owned()
-        }
-        Item::Control(control) => format!("{control:?}"),
-    };
-    items.into_iter().map(text).collect()
+    let frames = std::iter::from_fn(|| mailbox.pop());
+    let mut texts: Vec<_> =
+        frames.map(|frame| String::from_utf8_lossy(&frame).into_owned()).collect();
+    if let Poll::Ready(control) = mailbox.poll_control(&mut Context::from_waker(Waker::noop())) {
+        texts.push(format!("{control:?}"));
+    }
+    texts
+}
+
+fn broadcast(registry: &Registry, message: &Broadcast<'_>) -> Delivered {
+    registry.broadcast(message, None, &mut Flush::new())
+}
+
+fn diff(registry: &Registry, message: &Broadcast<'_>, version: u64) -> Delivered {
+    registry.presence(message, version, &mut Flush::new())
 }
 
 #[test]
 fn a_broadcast_reaches_the_subscribers_of_its_topic_in_their_formats_and_in_order() {
     let registry = Registry::new();
-    let [a, b, other] = [(); 3].map(|()| Mailbox::new(LIMIT));
+    let [a, b, other] = [(); 3].map(|()| mailbox(LIMIT));
     let (here, there) = (topic("room:a"), topic("room:b"));
     let _a = registry.subscribe(&here, subscriber(&a, Format::V2));
     let _b = registry.subscribe(&here, subscriber(&b, Format::Sse));
     let _other = registry.subscribe(&there, subscriber(&other, Format::V2));
 
     let reached = Delivered { subscribers: 2, ..Delivered::default() };
-    assert_eq!(registry.broadcast(&message(&here, "1"), None), reached);
-    assert_eq!(registry.broadcast(&message(&here, "2"), None), reached);
+    assert_eq!(broadcast(&registry, &message(&here, "1")), reached);
+    assert_eq!(broadcast(&registry, &message(&here, "2")), reached);
     assert_eq!(texts(&a), ["V2 room:a e 1", "V2 room:a e 2"]);
     assert_eq!(texts(&b), ["Sse room:a e 1", "Sse room:a e 2"]);
     assert_eq!(texts(&other), [""; 0]);
@@ -72,11 +82,11 @@ fn nothing_is_encoded_for_nobody() {
         encode(format, topic, event, payload)
     };
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let send = || registry.broadcast(&Broadcast::new(&here, "e", b"1", counting), None);
+    let send = || broadcast(&registry, &Broadcast::new(&here, "e", b"1", counting));
     assert_eq!(send(), Delivered::default());
     assert_eq!(ENCODED.load(SeqCst), 0);
 
-    let mailboxes = [(); 100].map(|()| Mailbox::new(LIMIT));
+    let mailboxes = [(); 100].map(|()| mailbox(LIMIT));
     let _subscriptions =
         mailboxes.each_ref().map(|m| registry.subscribe(&here, subscriber(m, Format::V2)));
     assert_eq!(send().subscribers, 100);
@@ -86,21 +96,21 @@ fn nothing_is_encoded_for_nobody() {
 #[test]
 fn the_excluded_channel_alone_is_left_out() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let mailbox = Mailbox::new(LIMIT);
+    let mailbox = mailbox(LIMIT);
     let sender = registry.subscribe(&here, subscriber(&mailbox, Format::V2));
     let _same_socket = registry.subscribe(&here, subscriber(&mailbox, Format::V1));
-    registry.broadcast(&message(&here, "1"), Some(sender.id()));
+    registry.broadcast(&message(&here, "1"), Some(sender.id()), &mut Flush::new());
     assert_eq!(texts(&mailbox), ["V1 room:a e 1"], "its other channel does get it");
 }
 
 #[test]
 fn the_name_of_an_ended_subscription_never_means_another_one() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let [keeper, former, later] = [(); 3].map(|()| Mailbox::new(LIMIT));
+    let [keeper, former, later] = [(); 3].map(|()| mailbox(LIMIT));
     let _keeper = registry.subscribe(&here, subscriber(&keeper, Format::V2));
     let ended = registry.subscribe(&here, subscriber(&former, Format::V2)).id();
     let _later = registry.subscribe(&here, subscriber(&later, Format::V2));
-    registry.broadcast(&message(&here, "1"), Some(ended));
+    registry.broadcast(&message(&here, "1"), Some(ended), &mut Flush::new());
     assert_eq!(texts(&later), ["V2 room:a e 1"], "though it has the same slot");
     assert_eq!(texts(&former), [""; 0]);
 }
@@ -108,7 +118,7 @@ fn the_name_of_an_ended_subscription_never_means_another_one() {
 #[test]
 fn a_topic_lives_as_long_as_its_last_subscription() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let mailbox = Mailbox::new(LIMIT);
+    let mailbox = mailbox(LIMIT);
     let first = registry.subscribe(&here, subscriber(&mailbox, Format::V2));
     let second = registry.subscribe(&topic("room:a"), subscriber(&mailbox, Format::V2));
     assert_eq!(registry.subscribers(&here), 2);
@@ -128,11 +138,11 @@ fn a_topic_lives_as_long_as_its_last_subscription() {
 #[test]
 fn a_slow_subscriber_is_closed_and_counted_once_and_others_lose_nothing() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let (slow, fast) = (Mailbox::new(300), Mailbox::new(LIMIT));
+    let (slow, fast) = (mailbox(300), mailbox(LIMIT));
     let _slow = registry.subscribe(&here, subscriber(&slow, Format::V2));
     let _fast = registry.subscribe(&here, subscriber(&fast, Format::V2));
     let sum = (0..10).fold((0, 0), |(subscribers, overflowed), n| {
-        let delivered = registry.broadcast(&message(&here, &n.to_string()), None);
+        let delivered = broadcast(&registry, &message(&here, &n.to_string()));
         (subscribers + delivered.subscribers, overflowed + delivered.overflowed)
     });
     assert_eq!(sum, (13, 1), "three fit into 300 bytes");
@@ -144,7 +154,7 @@ fn a_slow_subscriber_is_closed_and_counted_once_and_others_lose_nothing() {
 #[test]
 fn a_presence_diff_goes_to_those_whose_state_is_older() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let [none, old, new] = [(); 3].map(|()| Mailbox::new(LIMIT));
+    let [none, old, new] = [(); 3].map(|()| mailbox(LIMIT));
     let with = |mailbox, presence_after| {
         let subscriber = Subscriber { presence_after, ..subscriber(mailbox, Format::V2) };
         registry.subscribe(&here, subscriber)
@@ -153,11 +163,11 @@ fn a_presence_diff_goes_to_those_whose_state_is_older() {
     let _old = with(&old, Some(4));
     let new_one = with(&new, Some(5));
 
-    assert_eq!(registry.presence(&message(&here, "v5"), 5).subscribers, 1);
-    assert_eq!(registry.presence(&message(&here, "v6"), 6).subscribers, 2);
-    new_one.set_presence_after(9);
-    registry.presence(&message(&here, "v9"), 9);
-    registry.presence(&message(&here, "v10"), 10);
+    assert_eq!(diff(&registry, &message(&here, "v5"), 5).subscribers, 1);
+    assert_eq!(diff(&registry, &message(&here, "v6"), 6).subscribers, 2);
+    new_one.set_presence_after(9, || ());
+    diff(&registry, &message(&here, "v9"), 9);
+    diff(&registry, &message(&here, "v10"), 10);
 
     assert_eq!(texts(&none), [""; 0]);
     assert_eq!(texts(&old).len(), 4);
@@ -167,12 +177,12 @@ fn a_presence_diff_goes_to_those_whose_state_is_older() {
 #[test]
 fn a_diff_without_room_is_skipped_and_the_socket_stays() {
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let mailbox = Mailbox::new(100);
+    let mailbox = mailbox(100);
     let presence_after = Some(0);
     let subscriber = Subscriber { presence_after, ..subscriber(&mailbox, Format::V2) };
     let _subscription = registry.subscribe(&here, subscriber);
     let counts = [1, 2, 3].map(|version| {
-        let delivered = registry.presence(&message(&here, "d"), version);
+        let delivered = diff(&registry, &message(&here, "d"), version);
         (delivered.subscribers, delivered.skipped)
     });
     assert_eq!(counts, [(1, 0), (0, 1), (0, 1)]);
@@ -183,7 +193,7 @@ fn a_diff_without_room_is_skipped_and_the_socket_stays() {
 #[test]
 fn topics_are_listed_by_name_and_prefix_up_to_a_limit() {
     let registry = Registry::new();
-    let mailbox = Mailbox::new(LIMIT);
+    let mailbox = mailbox(LIMIT);
     let names = ["room:c", "lobby", "room:a", "room:b", "room:a"];
     let _subscriptions =
         names.map(|name| registry.subscribe(&topic(name), subscriber(&mailbox, Format::V2)));
@@ -213,7 +223,7 @@ fn subscribers_come_and_go_while_others_broadcast() {
                         if done.load(SeqCst) {
                             return;
                         }
-                        registry.broadcast(&message(topic, &n.to_string()), None);
+                        broadcast(registry, &message(topic, &n.to_string()));
                     }
                 })
             })
@@ -233,7 +243,7 @@ fn subscribers_come_and_go_while_others_broadcast() {
 fn come_and_go(registry: &Arc<Registry>, topic: &Topic, rounds: usize) -> usize {
     let mut heard = 0;
     for _ in 0..rounds {
-        let mailbox = Mailbox::new(1 << 30);
+        let mailbox = mailbox(1 << 30);
         let subscription = registry.subscribe(topic, subscriber(&mailbox, Format::V2));
         while mailbox.is_empty() {
             thread::yield_now();

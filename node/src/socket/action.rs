@@ -1,17 +1,16 @@
 //! The effects of a session, and the queue of them.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::Bytes;
 use presence::Topic;
+
+use crate::websocket::FrameBuf;
 
 use super::{
     channels::{Channel, ChannelId},
     message::{Envelope, Message, Name, Ref, Reply, Status, Version},
 };
-
-/// Room for actions that a drained queue keeps; a burst's room is given back.
-const ACTIONS_KEPT: usize = 8;
 
 /// The response that says nothing.
 pub(super) const EMPTY: &[u8] = b"{}";
@@ -20,9 +19,9 @@ const UNMATCHED_TOPIC: &[u8] = br#"{"reason":"unmatched topic"}"#;
 
 /// An effect for the driver.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum Action<D> {
     /// Write this text frame to the client, after those before it.
-    Send(Bytes),
+    Send(FrameBuf),
     /// Ask a channel to take a client in; answer with
     /// [`Socket::join_ok`](super::Socket::join_ok) or
     /// [`Socket::join_error`](super::Socket::join_error).
@@ -33,7 +32,7 @@ pub(crate) enum Action {
         route: usize,
         /// Its topic.
         topic: Topic,
-        /// Raw JSON object within the frame; `{}` when the client sent something else.
+        /// Raw JSON object; `{}` when the client sent something else.
         payload: Bytes,
     },
     /// A channel ended: drop its subscription and presence. The client's frames about it follow.
@@ -41,29 +40,41 @@ pub(crate) enum Action {
     /// Every channel that an [`Action::Join`] began gets one, but for those that
     /// [`Socket::join_error`](super::Socket::join_error) refused.
     Leave {
-        /// The former channel; void from here on.
-        id: ChannelId,
-        /// Its topic, which may be joined again already by another channel.
+        /// The former channel's topic, which may be joined again already by another channel.
         topic: Topic,
+        /// What the driver kept with it.
+        data: Option<D>,
     },
-    /// A client's message for a joined channel; answer with
+    /// A client's message that waited for its channel's join; answer with
     /// [`Socket::reply`](super::Socket::reply), or not.
     Push {
         /// The channel.
         id: ChannelId,
         /// What the router gave for the topic.
         route: usize,
-        /// The channel's topic.
-        topic: Topic,
         /// Any text, also empty or long, that does not begin with `phx_`.
         event: Box<str>,
-        /// Raw JSON of any type within the frame.
+        /// Raw JSON of any type.
         payload: Bytes,
         /// What to reply to; null when the client expects no reply.
         reference: Ref,
-        /// The `join_ref` of frames to this channel.
-        join_ref: Ref,
     },
+}
+
+/// A client's message for a joined channel, within its frame; answer with
+/// [`Socket::reply`](super::Socket::reply), or not.
+#[derive(Debug)]
+pub(crate) struct Push<'a> {
+    /// The channel.
+    pub(crate) id: ChannelId,
+    /// What the router gave for the topic.
+    pub(crate) route: usize,
+    /// Any text, also empty or long, that does not begin with `phx_`.
+    pub(crate) event: Cow<'a, str>,
+    /// Raw JSON of any type.
+    pub(crate) payload: &'a str,
+    /// Raw JSON: what to reply to; null when the client expects no reply.
+    pub(crate) reference: &'a str,
 }
 
 /// The end of the socket: what the close frame says.
@@ -77,8 +88,6 @@ pub(crate) struct Close {
 }
 
 impl Close {
-    /// A text frame is no text.
-    pub(crate) const NOT_UTF8: Self = Self { code: 1007, reason: "text frame is not UTF-8" };
     /// A frame is no JSON, or of another shape than the connect's version has.
     pub(crate) const UNDECODABLE: Self = Self { code: 1011, reason: "frame cannot be decoded" };
     /// A `ref` or `join_ref` is over 1,024 bytes.
@@ -91,29 +100,41 @@ impl Close {
 ///
 /// Its bound is what one input can cause, for the driver drains it after each.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct Outbox<D> {
     version: Version,
-    actions: VecDeque<Action>,
+    actions: VecDeque<Action<D>>,
 }
 
-impl Outbox {
+impl<D> Outbox<D> {
     /// An empty queue; frames are of this version.
     pub(super) fn new(version: Version) -> Self {
         Self { version, actions: VecDeque::new() }
     }
 
     /// Adds an action.
-    pub(super) fn push(&mut self, action: Action) {
+    pub(super) fn push(&mut self, action: Action<D>) {
         self.actions.push_back(action);
     }
 
     /// Takes the oldest action.
-    pub(super) fn pop(&mut self) -> Option<Action> {
+    pub(super) fn pop(&mut self) -> Option<Action<D>> {
         let action = self.actions.pop_front();
-        if action.is_none() && self.actions.capacity() > ACTIONS_KEPT {
+        if action.is_none() {
+            // An idle socket keeps no room.
             self.actions = VecDeque::new();
         }
         action
+    }
+
+    /// Takes the oldest action if it is a frame.
+    pub(super) fn pop_frame(&mut self) -> Option<FrameBuf> {
+        match self.actions.pop_front()? {
+            Action::Send(frame) => Some(frame),
+            other @ (Action::Join { .. } | Action::Leave { .. } | Action::Push { .. }) => {
+                self.actions.push_front(other);
+                None
+            }
+        }
     }
 
     /// Answers a heartbeat.
@@ -152,7 +173,7 @@ impl Outbox {
     /// Answers a channel's join.
     pub(super) fn answer_join(
         &mut self,
-        channel: &Channel,
+        channel: &Channel<D>,
         reference: &Ref,
         status: Status,
         response: &[u8],
@@ -169,7 +190,7 @@ impl Outbox {
     /// Answers any other request to a channel.
     pub(super) fn reply(
         &mut self,
-        channel: &Channel,
+        channel: &Channel<D>,
         reference: &[u8],
         status: Status,
         response: &[u8],

@@ -1,10 +1,11 @@
 //! A frame's envelope, and what the two wire formats share.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{action::Close, v1, v2};
+use crate::websocket::FrameBuf;
 
 /// Bytes of the longest `ref` or `join_ref` as written in the frame; a longer one ends the socket.
 ///
@@ -73,7 +74,7 @@ impl Version {
     }
 
     /// The answer to one request.
-    pub(super) fn encode_reply(self, reply: &Reply<'_>) -> Bytes {
+    pub(super) fn encode_reply(self, reply: &Reply<'_>) -> FrameBuf {
         match self {
             Self::V1 => v1::encode_reply(reply),
             Self::V2 => v2::encode_reply(reply),
@@ -81,10 +82,34 @@ impl Version {
     }
 
     /// A message to one client.
-    pub(super) fn encode_message(self, message: &Message<'_>) -> Bytes {
+    pub(super) fn encode_message(self, message: &Message<'_>) -> FrameBuf {
+        let mut frame = FrameBuf::with_capacity(message.len());
+        let out = frame.payload_mut();
+        self.put_head(out, message);
+        out.extend_from_slice(message.payload);
+        self.put_tail(out, message);
+        frame
+    }
+
+    /// A message to one client around a payload that many share: what goes before and behind it.
+    pub(super) fn encode_around(self, message: &Message<'_>) -> (Vec<u8>, Bytes) {
+        let (mut head, mut tail) = (Vec::new(), Vec::new());
+        self.put_head(&mut head, message);
+        self.put_tail(&mut tail, message);
+        (head, tail.into())
+    }
+
+    fn put_head(self, out: &mut Vec<u8>, message: &Message<'_>) {
         match self {
-            Self::V1 => v1::encode_message(message),
-            Self::V2 => v2::encode_message(message),
+            Self::V1 => v1::put_head(out, message),
+            Self::V2 => v2::put_head(out, message),
+        }
+    }
+
+    fn put_tail(self, out: &mut Vec<u8>, message: &Message<'_>) {
+        match self {
+            Self::V1 => v1::put_tail(out, message.reference, Name::Text(message.topic)),
+            Self::V2 => out.push(b']'),
         }
     }
 }
@@ -97,7 +122,7 @@ pub(crate) fn encode_broadcast(
     topic: &str,
     event: &str,
     payload: &[u8],
-) -> Bytes {
+) -> FrameBuf {
     match version {
         Version::V1 => v1::encode_broadcast(topic, event, payload),
         Version::V2 => v2::encode_broadcast(topic, event, payload),
@@ -138,43 +163,39 @@ impl Status {
 ///
 /// It is echoed byte for byte. Cloning it copies a pointer.
 #[derive(Clone)]
-pub(crate) struct Ref(Bytes);
+pub(crate) struct Ref(Option<Arc<[u8]>>);
 
 impl Ref {
     /// `null`.
-    pub(crate) fn null() -> Self {
-        Self(Bytes::from_static(b"null"))
-    }
-
-    /// A ref within `frame`, which it keeps alive.
-    pub(super) fn within(frame: &Bytes, raw: &str) -> Self {
-        if raw == "null" { Self::null() } else { Self(frame.slice_ref(raw.as_bytes())) }
-    }
+    pub(crate) const NULL: Self = Self(None);
 
     /// A ref that outlives its frame.
     pub(super) fn copied(raw: &str) -> Self {
-        if raw == "null" { Self::null() } else { Self(Bytes::copy_from_slice(raw.as_bytes())) }
+        if raw == "null" { Self::NULL } else { Self(Some(raw.as_bytes().into())) }
     }
 
     /// The raw JSON.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().unwrap_or(b"null")
     }
 
     /// Whether `raw` means the same ref: of the same type, with the same text however escaped.
     pub(super) fn matches(&self, raw: &str) -> bool {
-        let Ok(own) = std::str::from_utf8(&self.0) else {
+        let own = self.as_bytes();
+        if own == raw.as_bytes() {
+            return true;
+        }
+        let Ok(own) = std::str::from_utf8(own) else {
             return false;
         };
-        own == raw
-            || ((own.contains('\\') || raw.contains('\\'))
-                && text(own).is_some_and(|own| Some(own) == text(raw)))
+        (own.contains('\\') || raw.contains('\\'))
+            && text(own).is_some_and(|own| Some(own) == text(raw))
     }
 }
 
 impl fmt::Debug for Ref {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
@@ -232,6 +253,19 @@ pub(super) struct Message<'a> {
     pub(super) event: &'a str,
     /// JSON.
     pub(super) payload: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Bytes of its frame in either version, unless names need escapes.
+    fn len(&self) -> usize {
+        const FIXED: usize = br#"{"event":"","payload":,"ref":,"topic":""}"#.len();
+        FIXED
+            + self.join_ref.len()
+            + self.reference.len()
+            + self.topic.len()
+            + self.event.len()
+            + self.payload.len()
+    }
 }
 
 /// The text of a raw JSON string; `None` when the JSON is something else.

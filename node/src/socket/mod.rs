@@ -2,7 +2,8 @@
 //!
 //! [`Socket`] is one client's session. Three kinds of methods drive it:
 //!
-//! - `handle_*` takes a frame of the client in, with the time;
+//! - `handle_*` takes a frame of the client in, with the time, and gives back what it asks of a joined
+//!   channel: the hot path, without a copy;
 //! - verbs take a channel's answers in: [`Socket::join_ok`], [`Socket::reply`],
 //!   [`Socket::push`] and their like;
 //! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
@@ -24,10 +25,10 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use action::{Action, Close};
+pub(crate) use action::{Action, Close, Push};
 pub(crate) use channels::ChannelId;
 pub(crate) use message::{
-    Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
+    Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
 };
 pub(crate) use params::Params;
 pub(crate) use session::{Limits, Socket};

@@ -1,12 +1,14 @@
 //! The state machine of one client's session: frames in, actions out.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use presence::{Time, Topic};
 
+use crate::websocket::FrameBuf;
+
 use super::{
-    action::{Action, Close, EMPTY, Outbox},
+    action::{Action, Close, EMPTY, Outbox, Push},
     channels::{Channel, ChannelId, ChannelState, Channels, Joining, QueuedPush},
     message::{self, Envelope, Message, Name, Ref, Status, Version},
     rate::Bucket,
@@ -49,84 +51,115 @@ impl Default for Limits {
 /// Which channel of the router serves a topic.
 pub(crate) type Route<'a> = &'a dyn Fn(&Topic) -> Option<usize>;
 
-/// One client's session. See the [module](super) for how to drive it.
+/// One client's session. See the [module](super) for how to drive it. `D` is what the driver keeps
+/// with each joined channel.
 ///
 /// It holds at most `channels_max` channels and, for each unanswered join, `pending_max` pushes.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct Socket<D> {
     version: Version,
-    limits: Limits,
-    channels: Channels,
+    limits: Arc<Limits>,
+    channels: Channels<D>,
+    /// `None` unless a rate is limited.
+    rates: Option<Box<Rates>>,
+    queued_bytes: usize,
+    /// What waited behind the join that was answered last.
+    released: Option<Box<Released>>,
+    out: Outbox<D>,
+}
+
+/// Pushes whose join is answered, handed out one after another: each may end the channel.
+#[derive(Debug)]
+struct Released {
+    id: ChannelId,
+    topic: Topic,
+    pushes: VecDeque<QueuedPush>,
+}
+
+#[derive(Debug)]
+struct Rates {
     joins: Option<Bucket>,
     events: Option<Bucket>,
-    queued_bytes: usize,
-    out: Outbox,
 }
 
 /// A frame of the client, with the texts that its topic and event stand for.
 struct Request<'a> {
-    frame: &'a Bytes,
+    frame_len: usize,
     envelope: Envelope<'a>,
     topic: Option<Cow<'a, str>>,
     event: Option<Cow<'a, str>>,
 }
 
-impl Socket {
+impl<D> Socket<D> {
     /// A session in which nothing is joined.
-    pub(crate) fn new(version: Version, limits: Limits, now: Time) -> Self {
+    pub(crate) fn new(version: Version, limits: &Arc<Limits>, now: Time) -> Self {
         Self {
             version,
-            limits,
-            channels: Channels::default(),
-            joins: limits.joins_per_second.map(|rate| Bucket::new(rate, now)),
-            events: limits.events_per_second.map(|rate| Bucket::new(rate, now)),
+            limits: Arc::clone(limits),
+            channels: Channels::new(),
+            rates: Rates::new(limits, now).map(Box::new),
             queued_bytes: 0,
+            released: None,
             out: Outbox::new(version),
         }
     }
 
-    /// Takes one text frame in. `route` says which channel of the router serves a topic.
+    /// Takes one text frame in. `route` says which channel of the router serves a topic. What the
+    /// frame asks of a joined channel is returned; all else is to be drained.
     ///
     /// # Errors
     /// How to close the socket, when the frame cannot be decoded. Nothing else has changed; what
     /// earlier frames caused is still to be drained.
-    pub(crate) fn handle_text(
+    pub(crate) fn handle_text<'a>(
         &mut self,
-        frame: &Bytes,
+        frame: &'a str,
         route: Route<'_>,
         now: Time,
-    ) -> Result<(), Close> {
-        if let Some(reference) = self.version.scan_heartbeat(frame) {
+    ) -> Result<Option<Push<'a>>, Close> {
+        if let Some(reference) = self.version.scan_heartbeat(frame.as_bytes()) {
             self.out.heartbeat(reference);
-            return Ok(());
+            return Ok(None);
         }
-        let text = std::str::from_utf8(frame).map_err(|_| Close::NOT_UTF8)?;
-        let envelope = self.version.decode(text)?;
+        let envelope = self.version.decode(frame)?;
         let topic = message::text(envelope.topic);
         let event = message::text(envelope.event);
-        let request = Request { frame, envelope, topic, event };
+        let request = Request { frame_len: frame.len(), envelope, topic, event };
         match (request.topic.as_deref(), request.event.as_deref()) {
             (Some("phoenix"), Some("heartbeat")) => {
                 self.out.heartbeat(request.envelope.reference.as_bytes());
             }
             (_, Some("phx_join")) => self.join(&request, route, now),
             (_, Some("phx_leave")) => self.leave(&request),
-            _ => self.accept(&request, now),
+            _ => return Ok(self.accept(request, now)),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Takes one binary frame in.
     ///
     /// # Errors
     /// Always [`Close::BINARY`].
-    pub(crate) fn handle_binary(&mut self, _frame: &Bytes) -> Result<(), Close> {
+    pub(crate) fn handle_binary(&mut self, _frame: &[u8]) -> Result<(), Close> {
         Err(Close::BINARY)
     }
 
     /// The next effect, in the order in which they are to happen.
-    pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.out.pop()
+    pub(crate) fn poll_action(&mut self) -> Option<Action<D>> {
+        loop {
+            if let Some(action) = self.out.pop() {
+                return Some(action);
+            }
+            let mut released = self.released.take()?;
+            let push = released.pushes.pop_front()?;
+            self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
+            self.deliver(released.id, &released.topic, push);
+            self.released = Some(released);
+        }
+    }
+
+    /// The next effect, if it is a frame to the client.
+    pub(crate) fn poll_frame(&mut self) -> Option<FrameBuf> {
+        self.out.pop_frame()
     }
 
     /// Answers a join: the channel takes the client in. `response` is a JSON object.
@@ -143,10 +176,25 @@ impl Socket {
         let topic = channel.topic.clone();
         self.out.answer_join(channel, &joining.reference, Status::Ok, response);
         self.out.close(&topic, &joining.closes);
-        for push in joining.pushes {
-            self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
-            self.deliver(id, &topic, push);
+        if !joining.pushes.is_empty() {
+            self.released = Some(Box::new(Released { id, topic, pushes: joining.pushes }));
         }
+    }
+
+    /// What the driver keeps with a channel.
+    pub(crate) fn data_mut(&mut self, id: ChannelId) -> Option<&mut Option<D>> {
+        self.channels.get_mut(id).map(|channel| &mut channel.data)
+    }
+
+    /// The channel's topic, its route and what the driver keeps with it.
+    pub(crate) fn channel(&self, id: ChannelId) -> Option<(&Topic, usize, Option<&D>)> {
+        let channel = self.channels.get(id)?;
+        Some((&channel.topic, channel.route, channel.data.as_ref()))
+    }
+
+    /// Ends all channels at once, without a word to the client.
+    pub(crate) fn abort(&mut self) {
+        self.channels = Channels::new();
     }
 
     /// Answers a join: the channel refuses the client. `response` is a JSON object.
@@ -164,11 +212,11 @@ impl Socket {
     }
 
     /// Answers a push. `response` is a JSON object. Does nothing when the channel is gone.
-    pub(crate) fn reply(&mut self, id: ChannelId, to: &Ref, status: Status, response: &[u8]) {
+    pub(crate) fn reply(&mut self, id: ChannelId, to: &[u8], status: Status, response: &[u8]) {
         let Some(channel) = self.channels.get(id) else {
             return;
         };
-        self.out.reply(channel, to.as_bytes(), status, response);
+        self.out.reply(channel, to, status, response);
     }
 
     /// Ends a channel that crashed. While joining, its join is answered as crashed.
@@ -181,17 +229,11 @@ impl Socket {
         }
     }
 
-    /// The frame of a message to this client alone, `[join_ref, null, topic, event, payload]`;
-    /// `payload` is JSON and goes in verbatim. `None` when the channel is gone.
-    pub(crate) fn push(&self, id: ChannelId, event: &str, payload: &[u8]) -> Option<Bytes> {
+    /// A message to this client alone, `[join_ref, null, topic, event, payload]`, around its payload,
+    /// which many clients may get: what goes before and behind it. `None` when the channel is gone.
+    pub(crate) fn push_around(&self, id: ChannelId, event: &str) -> Option<(Vec<u8>, Bytes)> {
         let channel = self.channels.get(id)?;
-        Some(self.version.encode_message(&Message {
-            join_ref: channel.carried.as_bytes(),
-            reference: b"null",
-            topic: channel.topic.as_str(),
-            event,
-            payload,
-        }))
+        Some(self.version.encode_around(&to_client(channel, event, b"")))
     }
 
     /// How far a channel is; `None` when it is gone.
@@ -209,10 +251,16 @@ impl Socket {
         self.channels.get(id).map(|channel| &channel.topic)
     }
 
+    /// The `join_ref` of messages to a channel; `None` when it is gone.
+    #[cfg(test)]
+    pub(super) fn join_ref(&self, id: ChannelId) -> Option<&Ref> {
+        self.channels.get(id).map(|channel| &channel.carried)
+    }
+
     /// All channels, joined or being joined.
     #[cfg(test)]
     pub(super) fn channels(&self) -> impl Iterator<Item = ChannelId> {
-        self.channels.ids()
+        self.channels.ids().map(|(id, _)| id)
     }
 
     /// A join of any topic. One that the router serves ends the former join of that topic,
@@ -241,9 +289,11 @@ impl Socket {
             expected,
             carried,
             joining: Some(Box::new(joining)),
+            data: None,
         });
         let payload = match request.envelope.payload {
-            object if object.starts_with('{') => request.frame.slice_ref(object.as_bytes()),
+            "{}" => Bytes::from_static(EMPTY),
+            object if object.starts_with('{') => Bytes::copy_from_slice(object.as_bytes()),
             _ => Bytes::from_static(EMPTY),
         };
         self.out.push(Action::Join { id, route, topic, payload });
@@ -251,7 +301,8 @@ impl Socket {
 
     /// Why one more channel cannot be, if so. It counts as a join.
     fn refusal(&mut self, now: Time) -> Option<&'static [u8]> {
-        if !self.joins.as_mut().is_none_or(|joins| joins.take(now)) {
+        let joins = self.rates.as_mut().and_then(|rates| rates.joins.as_mut());
+        if !joins.is_none_or(|joins| joins.take(now)) {
             Some(TOO_MANY_REQUESTS)
         } else if self.channels.len() >= self.limits.channels_max {
             Some(TOO_MANY_CHANNELS)
@@ -269,7 +320,7 @@ impl Socket {
         let reference = Ref::copied(envelope.reference);
         match self.version {
             Version::V1 => (reference.clone(), reference),
-            Version::V2 => (Ref::null(), reference),
+            Version::V2 => (Ref::NULL, reference),
         }
     }
 
@@ -305,29 +356,36 @@ impl Socket {
     }
 
     /// Any event but the protocol's: for a joined channel, or to wait behind a join.
-    fn accept(&mut self, request: &Request<'_>, now: Time) {
-        let Some(id) = self.find(request) else {
-            return self.unmatched(request);
+    fn accept<'a>(&mut self, request: Request<'a>, now: Time) -> Option<Push<'a>> {
+        let Some(id) = self.find(&request) else {
+            self.unmatched(&request);
+            return None;
         };
         if self.is_stale(id, &request.envelope) {
-            return;
+            return None;
         }
-        let reference = Ref::within(request.frame, request.envelope.reference);
-        if !self.events.as_mut().is_none_or(|events| events.take(now)) {
-            return self.reply(id, &reference, Status::Error, TOO_MANY_REQUESTS);
+        let Envelope { reference, payload, .. } = request.envelope;
+        let events = self.rates.as_mut().and_then(|rates| rates.events.as_mut());
+        if !events.is_none_or(|events| events.take(now)) {
+            self.reply(id, reference.as_bytes(), Status::Error, TOO_MANY_REQUESTS);
+            return None;
         }
-        let push = QueuedPush {
-            event: request.event.as_deref().map(Box::from),
-            payload: request.frame.slice_ref(request.envelope.payload.as_bytes()),
-            reference,
-            frame_len: request.frame.len(),
-        };
         match self.channels.get(id) {
-            Some(Channel { joining: None, topic, .. }) => {
-                let topic = topic.clone();
-                self.deliver(id, &topic, push);
+            Some(Channel { joining: None, route, .. }) => {
+                let route = *route;
+                let event = self.check_event(id, request.event, reference.as_bytes())?;
+                Some(Push { id, route, event, payload, reference })
             }
-            _ => self.queue(id, push),
+            _ => {
+                let push = QueuedPush {
+                    event: request.event.as_deref().map(Box::from),
+                    payload: Bytes::copy_from_slice(payload.as_bytes()),
+                    reference: Ref::copied(reference),
+                    frame_len: request.frame_len,
+                };
+                self.queue(id, push);
+                None
+            }
         }
     }
 
@@ -342,25 +400,38 @@ impl Socket {
                 joining.pushes.push_back(push);
                 self.queued_bytes = queued_bytes;
             }
-            None => self.reply(id, &push.reference, Status::Error, TOO_MANY_REQUESTS),
+            None => {
+                self.reply(id, push.reference.as_bytes(), Status::Error, TOO_MANY_REQUESTS);
+            }
         }
     }
 
-    /// Hands a push to its channel. The channel may have crashed by a push before it.
+    /// Hands a push that waited to its channel, which may have crashed by a push before it.
     fn deliver(&mut self, id: ChannelId, topic: &Topic, push: QueuedPush) {
         let QueuedPush { event, payload, reference, .. } = push;
-        let Some(channel) = self.channels.get(id) else {
+        let Some(route) = self.channels.get(id).map(|channel| channel.route) else {
             return self.out.unmatched(Name::Text(topic.as_str()), reference.as_bytes());
         };
-        let Some(event) = event else {
-            return self.crash_channel(id);
-        };
-        if message::protocol_event(&event) {
-            return self.reply(id, &reference, Status::Error, RESERVED_EVENT);
+        if let Some(event) = self.check_event(id, event, reference.as_bytes()) {
+            self.out.push(Action::Push { id, route, event, payload, reference });
         }
-        let (route, join_ref) = (channel.route, channel.carried.clone());
-        let topic = topic.clone();
-        self.out.push(Action::Push { id, route, topic, event, payload, reference, join_ref });
+    }
+
+    /// An event that a channel can handle. Any other is answered, or crashes the channel.
+    fn check_event<T: AsRef<str>>(
+        &mut self,
+        id: ChannelId,
+        event: Option<T>,
+        reference: &[u8],
+    ) -> Option<T> {
+        match event {
+            None => self.crash_channel(id),
+            Some(event) if message::protocol_event(event.as_ref()) => {
+                self.reply(id, reference, Status::Error, RESERVED_EVENT);
+            }
+            event => return event,
+        }
+        None
     }
 
     /// The channel of a request's topic.
@@ -375,14 +446,15 @@ impl Socket {
     }
 
     /// Takes a channel out and tells the driver.
-    fn end(&mut self, id: ChannelId) -> Option<Channel> {
-        let channel = self.channels.remove(id)?;
-        self.out.push(Action::Leave { id, topic: channel.topic.clone() });
+    fn end(&mut self, id: ChannelId) -> Option<Channel<D>> {
+        let mut channel = self.channels.remove(id)?;
+        let (topic, data) = (channel.topic.clone(), channel.data.take());
+        self.out.push(Action::Leave { topic, data });
         Some(channel)
     }
 
     /// Answers the join of a channel that was taken out.
-    fn refuse_join(&mut self, mut channel: Channel, response: &[u8]) {
+    fn refuse_join(&mut self, mut channel: Channel<D>, response: &[u8]) {
         let Some(joining) = channel.joining.take() else {
             return;
         };
@@ -411,5 +483,24 @@ impl Socket {
     fn unmatched(&mut self, request: &Request<'_>) {
         let reference = request.envelope.reference.as_bytes();
         self.out.unmatched(Name::Raw(request.envelope.topic), reference);
+    }
+}
+
+impl Rates {
+    fn new(limits: &Limits, now: Time) -> Option<Self> {
+        let joins = limits.joins_per_second.map(|rate| Bucket::new(rate, now));
+        let events = limits.events_per_second.map(|rate| Bucket::new(rate, now));
+        (joins.is_some() || events.is_some()).then_some(Self { joins, events })
+    }
+}
+
+/// A message to the client of a channel alone.
+fn to_client<'a, D>(channel: &'a Channel<D>, event: &'a str, payload: &'a [u8]) -> Message<'a> {
+    Message {
+        join_ref: channel.carried.as_bytes(),
+        reference: b"null",
+        topic: channel.topic.as_str(),
+        event,
+        payload,
     }
 }

@@ -7,15 +7,16 @@ mod properties;
 mod pushes;
 mod wire;
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use presence::{Time, Topic};
 
-use super::{Action, ChannelId, Close, Limits, Socket, Version};
+use super::{Action, ChannelId, Close, Limits, Push, Socket, Version};
 
 /// One client with its driver. What happens is told in lines: a frame to the client as it is, an
 /// action as `join TOPIC PAYLOAD`, `leave TOPIC`, or `push TOPIC EVENT PAYLOAD REF JOIN_REF`.
 struct Client {
-    socket: Socket,
+    socket: Socket<()>,
     now: Time,
     /// Every channel asked to join, oldest first.
     ids: Vec<ChannelId>,
@@ -24,7 +25,7 @@ struct Client {
 impl Client {
     fn new(version: Version, limits: Limits) -> Self {
         let now = Time::ZERO;
-        Self { socket: Socket::new(version, limits, now), now, ids: Vec::new() }
+        Self { socket: Socket::new(version, &Arc::new(limits), now), now, ids: Vec::new() }
     }
 
     fn v2() -> Self {
@@ -44,13 +45,21 @@ impl Client {
 
     /// Feeds one frame and tells what it caused.
     fn send(&mut self, frame: &str) -> Vec<String> {
-        self.try_send(frame.as_bytes()).expect("a frame that can be decoded")
+        self.try_send(frame).expect("a frame that can be decoded")
     }
 
-    fn try_send(&mut self, frame: &[u8]) -> Result<Vec<String>, Close> {
-        let frame = Bytes::copy_from_slice(frame);
-        self.socket.handle_text(&frame, &route, self.now)?;
-        Ok(self.drain())
+    fn try_send(&mut self, frame: &str) -> Result<Vec<String>, Close> {
+        let push = self.socket.handle_text(frame, &route, self.now)?;
+        let mut seen: Vec<String> = push.map(|push| self.pushed(&push)).into_iter().collect();
+        seen.extend(self.drain());
+        Ok(seen)
+    }
+
+    fn pushed(&self, push: &Push<'_>) -> String {
+        let Push { id, event, payload, reference, .. } = push;
+        let topic = self.socket.topic(*id).expect("a joined channel");
+        let join_ref = self.socket.join_ref(*id).expect("a joined channel");
+        format!("push {topic} {event} {payload} {reference} {join_ref:?}")
     }
 
     /// Joins a topic with `reference` as both refs; the channel agrees.
@@ -71,6 +80,12 @@ impl Client {
         self.drain()
     }
 
+    /// A message to this client alone.
+    fn push(&self, id: ChannelId, event: &str, payload: &str) -> Option<String> {
+        let (before, behind) = self.socket.push_around(id, event)?;
+        Some(string(&before) + payload + &string(&behind))
+    }
+
     fn newest(&self) -> ChannelId {
         *self.ids.last().expect("a join before this")
     }
@@ -79,15 +94,18 @@ impl Client {
         let mut seen = Vec::new();
         while let Some(action) = self.socket.poll_action() {
             seen.push(match action {
-                Action::Send(frame) => string(&frame),
+                Action::Send(frame) => string(frame.payload()),
                 Action::Join { id, topic, payload, .. } => {
                     self.ids.push(id);
                     format!("join {topic} {}", string(&payload))
                 }
                 Action::Leave { topic, .. } => format!("leave {topic}"),
-                Action::Push { topic, event, payload, reference, join_ref, .. } => {
-                    let payload = string(&payload);
-                    format!("push {topic} {event} {payload} {reference:?} {join_ref:?}")
+                Action::Push { id, route, event, payload, reference } => {
+                    let (payload, reference) = (string(&payload), format!("{reference:?}"));
+                    let event = (*event).into();
+                    let push =
+                        Push { id, route, event, payload: &payload, reference: &reference };
+                    self.pushed(&push)
                 }
             });
         }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
@@ -10,6 +9,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::message::{Envelope, Message, Name, Reply, put_name, put_response, put_string};
+use crate::websocket::FrameBuf;
 
 /// Room for the braces, keys and fixed words of any frame.
 const FIXED_LEN: usize = 96;
@@ -21,39 +21,38 @@ pub(super) fn decode(frame: &str) -> serde_json::Result<Envelope<'_>> {
 
 /// `{"event":"phx_reply","payload":{"response":…,"status":…},"ref":…,"topic":…}`: V1 clients get
 /// no `join_ref`.
-pub(super) fn encode_reply(reply: &Reply<'_>) -> Bytes {
-    let mut out = Vec::with_capacity(FIXED_LEN + reply.reference.len() + reply.response.len() + 64);
+pub(super) fn encode_reply(reply: &Reply<'_>) -> FrameBuf {
+    let mut frame = FrameBuf::with_capacity(FIXED_LEN + reply.reference.len() + reply.response.len() + 64);
+    let out = frame.payload_mut();
     out.extend_from_slice(br#"{"event":"phx_reply","payload":"#);
-    put_response(&mut out, reply.status, reply.response);
-    put_tail(&mut out, reply.reference, reply.topic);
-    out.into()
+    put_response(out, reply.status, reply.response);
+    put_tail(out, reply.reference, reply.topic);
+    frame
 }
 
-/// `{"event":…,"payload":…,"ref":…,"topic":…}`
-pub(super) fn encode_message(message: &Message<'_>) -> Bytes {
-    let mut out = Vec::with_capacity(FIXED_LEN + message.topic.len() + message.payload.len());
+/// `{"event":…,"payload":`
+pub(super) fn put_head(out: &mut Vec<u8>, message: &Message<'_>) {
     out.extend_from_slice(br#"{"event":"#);
-    put_string(&mut out, message.event);
+    put_string(out, message.event);
     out.extend_from_slice(br#","payload":"#);
-    out.extend_from_slice(message.payload);
-    put_tail(&mut out, message.reference, Name::Text(message.topic));
-    out.into()
 }
 
 /// `{"topic":…,"event":…,"payload":…,"ref":null,"join_ref":null}`
-pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(FIXED_LEN + topic.len() + event.len() + payload.len());
+pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &[u8]) -> FrameBuf {
+    let mut frame = FrameBuf::with_capacity(FIXED_LEN + topic.len() + event.len() + payload.len());
+    let out = frame.payload_mut();
     out.extend_from_slice(br#"{"topic":"#);
-    put_string(&mut out, topic);
+    put_string(out, topic);
     out.extend_from_slice(br#","event":"#);
-    put_string(&mut out, event);
+    put_string(out, event);
     out.extend_from_slice(br#","payload":"#);
     out.extend_from_slice(payload);
     out.extend_from_slice(br#","ref":null,"join_ref":null}"#);
-    out.into()
+    frame
 }
 
-fn put_tail(out: &mut Vec<u8>, reference: &[u8], topic: Name<'_>) {
+/// `,"ref":…,"topic":…}`
+pub(super) fn put_tail(out: &mut Vec<u8>, reference: &[u8], topic: Name<'_>) {
     out.extend_from_slice(br#","ref":"#);
     out.extend_from_slice(reference);
     out.extend_from_slice(br#","topic":"#);

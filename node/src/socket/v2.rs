@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, SeqAccess, Visitor},
@@ -10,8 +9,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::message::{
-    Envelope, Message, Name, REF_LEN_MAX, Reply, name_len, put_name, put_response, put_string,
+    Envelope, Message, Name, REF_LEN_MAX, Reply, Version, name_len, put_name, put_response,
+    put_string,
 };
+use crate::websocket::FrameBuf;
 
 /// Brackets, commas, quotes and the fixed words of a reply: what its capacity needs besides its
 /// parts.
@@ -34,45 +35,36 @@ pub(super) fn decode(frame: &str) -> serde_json::Result<Envelope<'_>> {
 }
 
 /// `[join_ref,ref,topic,"phx_reply",{"response":…,"status":…}]`
-pub(super) fn encode_reply(reply: &Reply<'_>) -> Bytes {
-    let mut out = Vec::with_capacity(
+pub(super) fn encode_reply(reply: &Reply<'_>) -> FrameBuf {
+    let mut frame = FrameBuf::with_capacity(
         REPLY_LEN
             + reply.join_ref.len()
             + reply.reference.len()
             + name_len(reply.topic)
             + reply.response.len(),
     );
-    put_refs(&mut out, reply.join_ref, reply.reference);
-    put_name(&mut out, reply.topic);
+    let out = frame.payload_mut();
+    put_refs(out, reply.join_ref, reply.reference);
+    put_name(out, reply.topic);
     out.extend_from_slice(br#","phx_reply","#);
-    put_response(&mut out, reply.status, reply.response);
+    put_response(out, reply.status, reply.response);
     out.push(b']');
-    out.into()
+    frame
 }
 
-/// `[join_ref,ref,topic,event,payload]`
-pub(super) fn encode_message(message: &Message<'_>) -> Bytes {
-    let parts = [
-        message.join_ref.len(),
-        message.reference.len(),
-        message.topic.len(),
-        message.event.len(),
-        message.payload.len(),
-    ];
-    let mut out = Vec::with_capacity(br#"[,,"","",]"#.len() + parts.iter().sum::<usize>());
-    put_refs(&mut out, message.join_ref, message.reference);
-    put_name(&mut out, Name::Text(message.topic));
+/// `[join_ref,ref,topic,event,`
+pub(super) fn put_head(out: &mut Vec<u8>, message: &Message<'_>) {
+    put_refs(out, message.join_ref, message.reference);
+    put_name(out, Name::Text(message.topic));
     out.push(b',');
-    put_string(&mut out, message.event);
+    put_string(out, message.event);
     out.push(b',');
-    out.extend_from_slice(message.payload);
-    out.push(b']');
-    out.into()
 }
 
 /// `[null,null,topic,event,payload]`
-pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &[u8]) -> Bytes {
-    encode_message(&Message { join_ref: b"null", reference: b"null", topic, event, payload })
+pub(super) fn encode_broadcast(topic: &str, event: &str, payload: &[u8]) -> FrameBuf {
+    let null = b"null";
+    Version::V2.encode_message(&Message { join_ref: null, reference: null, topic, event, payload })
 }
 
 fn put_refs(out: &mut Vec<u8>, join_ref: &[u8], reference: &[u8]) {

@@ -9,9 +9,6 @@ use crate::config::{Log, LogFormat};
 /// Filters finer than the configuration, for example `info,wingbeat=debug`.
 const FILTER_VARIABLE: &str = "WINGBEAT_LOG";
 
-/// Targets of which nothing finer is ever written.
-const QUIET: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
-
 /// Starts to write log lines; the only state of the process that all its nodes share.
 pub(crate) fn start(log: Log) {
     let asked = std::env::var(FILTER_VARIABLE).ok();
@@ -21,11 +18,6 @@ pub(crate) fn start(log: Log) {
         Some(Err(error)) => (EnvFilter::new(log.level.as_str()), Some(error)),
         None => (EnvFilter::new(log.level.as_str()), None),
     };
-    // Its finer lines hold whole frames of clients, tokens and all.
-    let filter = QUIET
-        .iter()
-        .filter_map(|target| target.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -15,12 +15,12 @@ use axum::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
-use crate::{node::Shared, telemetry::process};
+use crate::{node::Shared, pubsub::Latency, telemetry::process};
 
 /// `GET /metrics`, as Prometheus reads it.
 pub(crate) async fn serve(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -75,6 +75,23 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// What OpenMetrics takes for the upper bound of the last bucket.
+fn latency(page: &mut Page<'_>, latency: &Latency) -> fmt::Result {
+    let buckets: Vec<(f64, u64)> = latency
+        .buckets()
+        .map(|(bound, count)| (if bound.is_finite() { bound } else { f64::MAX }, count))
+        .collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    page.0
+        .encode_descriptor(
+            "wingbeat_fanout_seconds",
+            "From the read of frames of a client or peer to the last write of what they caused.",
+            None,
+            MetricType::Histogram,
+        )?
+        .encode_histogram::<NoLabelSet>(latency.sum_seconds(), count, &buckets, None)
 }
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -144,6 +161,17 @@ fn broadcasts(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         local.broadcasts(),
     )?;
     page.count("wingbeat_deliveries", "Frames put into mailboxes.", local.deliveries())?;
+    page.counts(
+        "wingbeat_deliveries_dropped",
+        "Frames that a slow client was not sent, by the channel's overflow policy: what is lost with a \
+         disconnected client is no more than what its mailbox held.",
+        &[
+            ([("reason", "drop_oldest")], local.dropped()),
+            ([("reason", "conflate")], local.conflated()),
+            ([("reason", "disconnect")], local.overflows()),
+        ],
+    )?;
+    latency(page, shared.registry.latency())?;
     let out = shared.publisher.stats();
     page.count("wingbeat_forwarded", "Broadcasts sent to peers.", read(&out.forwarded))?;
     page.count(

@@ -85,10 +85,13 @@ impl Node {
         change(&mut config);
         let (sender, direct) = mpsc::unbounded_channel();
         let handlers = Handlers {
-            direct: Arc::new(move |link, _, frame| {
-                assert!(frame != "poison", "poisoned");
-                // The receiver is gone when the test has ended.
-                let _ = sender.send((link.id(), frame));
+            direct: Arc::new(move |link, _, frames| {
+                for frame in frames {
+                    assert!(frame != "poison", "poisoned");
+                    // The receiver is gone when the test has ended.
+                    let _ = sender.send((link.id(), frame.clone()));
+                }
+                None
             }),
             admit: Arc::new(admit),
         };

@@ -78,8 +78,8 @@ fn a_join_without_refs_in_v2_hands_its_ref_to_later_messages() {
     client.send(r#"[null,"7","room:x","phx_join",{}]"#);
     let id = client.newest();
     assert_eq!(client.join_ok(id), [replied("null", r#""7""#, "room:x")]);
-    let push = client.socket.push(id, "presence_state", b"{}").expect("a joined channel");
-    assert_eq!(string(&push), r#"["7",null,"room:x","presence_state",{}]"#);
+    let push = client.push(id, "presence_state", "{}").expect("a joined channel");
+    assert_eq!(push, r#"["7",null,"room:x","presence_state",{}]"#);
     let seen = client.send(r#"["7","8","room:x","say",{}]"#);
     assert!(seen.is_empty(), "its own ref as join_ref is stale: {seen:?}");
     let seen = client.send(r#"[null,"8","room:x","say",{}]"#);
@@ -138,7 +138,7 @@ fn a_second_join_replaces_the_first_and_closes_it_after_the_reply() {
     assert_eq!(seen, ["leave room:x", "join room:x {}"]);
     let newest = client.newest();
     assert_ne!(former, newest);
-    client.socket.reply(former, &crate::socket::Ref::null(), Status::Ok, b"{}");
+    client.socket.reply(former, b"null", Status::Ok, b"{}");
     assert!(client.drain().is_empty(), "the former channel speaks no more");
     let expected = [replied(r#""5""#, r#""5""#, "room:x"), closed(r#""1""#, "room:x")];
     assert_eq!(client.join_ok(newest), expected);
@@ -209,5 +209,5 @@ fn ids_survive_as_numbers_and_are_not_used_twice() {
     let next = client.join("lobby", "3");
     assert_ne!(former.to_bits(), next.to_bits());
     assert_eq!(client.socket.topic(former), None);
-    assert_eq!(client.socket.push(former, "e", b"{}"), None);
+    assert_eq!(client.push(former, "e", "{}"), None);
 }

@@ -1,0 +1,170 @@
+//! Mailboxes that were pushed into, on their way to be written.
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::{AcqRel, Acquire}},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::runtime::Handle;
+
+use super::{Latency, Mailbox};
+
+/// Mailboxes that one thread writes before others get a turn: under a millisecond of system calls.
+const SLICE: usize = 96;
+
+/// Mailboxes that somebody has to write.
+///
+/// Whoever handles one input (a read of a client, a batch of a peer) collects here, and writes when
+/// all of the input is handled: what several broadcasts give one socket goes out in one write.
+/// Dropping it writes as well.
+#[derive(Debug, Default)]
+#[must_use = "what it holds is to be written"]
+pub struct Flush {
+    dirty: Vec<Arc<Mailbox>>,
+    begun: Option<Begun>,
+}
+
+/// The writing of a [`Flush`]. Await it before more input is taken: so a publisher is as fast as its
+/// subscribers are written, and their mailboxes do not fill.
+#[derive(Debug)]
+#[must_use = "input should wait for it"]
+pub struct Writing(Option<Arc<Shared>>);
+
+/// What the writers of one flush share.
+#[derive(Debug)]
+struct Shared {
+    left: AtomicUsize,
+    waker: AtomicWaker,
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    at: Instant,
+    latency: Arc<Latency>,
+}
+
+/// One writer's part; the last one that ends tells the waiting.
+struct Part {
+    slice: Vec<Arc<Mailbox>>,
+    shared: Arc<Shared>,
+}
+
+impl Flush {
+    /// Nothing to write yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For input that was read just now: counts how long it takes until all of it is written.
+    pub fn of_input(latency: &Arc<Latency>) -> Self {
+        let begun = Begun { at: Instant::now(), latency: Arc::clone(latency) };
+        Self { dirty: Vec::new(), begun: Some(begun) }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    /// Room for the subscribers of a large topic.
+    pub(super) fn reserve(&mut self, mailboxes: usize) {
+        self.dirty.reserve(mailboxes);
+    }
+
+    pub(super) fn add(&mut self, mailbox: &Arc<Mailbox>) {
+        self.dirty.push(Arc::clone(mailbox));
+    }
+
+    /// Writes: a few mailboxes at once, many in slices that other threads take too.
+    pub fn write(mut self) -> Writing {
+        let dirty = mem::take(&mut self.dirty);
+        let begun = self.begun.take();
+        let runtime = (dirty.len() > SLICE).then(Handle::try_current).and_then(Result::ok);
+        match runtime {
+            Some(runtime) => spread(&runtime, dirty, begun),
+            None => {
+                write_all(&dirty);
+                if !dirty.is_empty()
+                    && let Some(begun) = begun
+                {
+                    begun.ended();
+                }
+                Writing(None)
+            }
+        }
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        write_all(&self.dirty);
+    }
+}
+
+fn write_all(dirty: &[Arc<Mailbox>]) {
+    for mailbox in dirty {
+        mailbox.flush();
+    }
+}
+
+fn spread(runtime: &Handle, dirty: Vec<Arc<Mailbox>>, begun: Option<Begun>) -> Writing {
+    let left = AtomicUsize::new(dirty.len().div_ceil(SLICE));
+    let shared = Arc::new(Shared { left, waker: AtomicWaker::new(), begun });
+    let mut dirty = dirty.into_iter();
+    loop {
+        let slice: Vec<_> = dirty.by_ref().take(SLICE).collect();
+        if slice.is_empty() {
+            return Writing(Some(shared));
+        }
+        let part = Part { slice, shared: Arc::clone(&shared) };
+        // Its end is noticed by the part itself, whatever becomes of the task.
+        drop(runtime.spawn(async move { write_all(&part.slice) }));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.shared.left.fetch_sub(1, AcqRel) == 1 {
+            if let Some(begun) = &self.shared.begun {
+                begun.ended();
+            }
+            self.shared.waker.wake();
+        }
+    }
+}
+
+impl Begun {
+    fn ended(&self) {
+        self.latency.record(self.at.elapsed());
+    }
+}
+
+impl Writing {
+    /// Whether there is nothing to wait for.
+    pub const fn is_done(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Future for Writing {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(shared) = &self.0 {
+            shared.waker.register(cx.waker());
+            if shared.left.load(Acquire) > 0 {
+                return Poll::Pending;
+            }
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
