@@ -6,6 +6,7 @@ use crate::{
     pubsub::Format,
     socket::{Version, encode_broadcast},
     tracker::push_json_string,
+    websocket::{FrameBuf, deflate_text},
 };
 
 /// Encodes a broadcast, as it goes on the wire: once per format in use, never per subscriber.
@@ -13,8 +14,15 @@ pub(crate) fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -
     match format {
         Format::V1 => encode_broadcast(Version::V1, topic, event, payload).into_text(),
         Format::V2 => encode_broadcast(Version::V2, topic, event, payload).into_text(),
+        Format::V1Deflated => deflated(encode_broadcast(Version::V1, topic, event, payload)),
+        Format::V2Deflated => deflated(encode_broadcast(Version::V2, topic, event, payload)),
         Format::Sse => encode_sse(topic, event, payload),
     }
+}
+
+/// Each message is compressed by itself, so that all clients can be sent the same bytes.
+fn deflated(frame: FrameBuf) -> Bytes {
+    deflate_text(frame.payload()).unwrap_or_else(|| frame.into_text())
 }
 
 /// One server-sent event. A presence event's payload is an object and gets the topic as a member of

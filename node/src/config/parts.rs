@@ -43,6 +43,8 @@ pub struct Http {
     pub max_frame_size: Size,
     /// Silence of a client after which its socket is closed, 60 s. Twice a client's heartbeat.
     pub idle_timeout: Duration,
+    /// Whether frames are compressed (permessage-deflate) for clients that ask for it, off.
+    pub compression: bool,
 }
 
 /// The other nodes.
@@ -127,6 +129,7 @@ impl Default for Http {
             max_connections: 100_000,
             max_frame_size: Size::new(1 << 20),
             idle_timeout: Duration::from_secs(60),
+            compression: false,
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     socket::{Action, ChannelId, Close, Push, Socket, Status, Version},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
-    websocket::{FrameBuf, Opcode, head},
+    websocket::{FrameBuf, Opcode, Rules, head},
 };
 
 /// A state up to this long is copied into each client's frame; a longer one is shared by all.
@@ -52,7 +52,9 @@ struct Membership {
 
 enum Stage {
     /// Peers are being told; the client is not subscribed before they know.
-    Joining { payload: Bytes },
+    Joining {
+        payload: Bytes,
+    },
     Joined(Subscription),
 }
 
@@ -69,6 +71,12 @@ impl Connection {
             _listed: shared.mailboxes.add_socket(&mailbox),
             mailbox,
         }
+    }
+
+    /// What its client may send.
+    pub(super) fn rules(&self) -> Rules {
+        let message_max = self.shared.config.http.max_frame_size.bytes();
+        Rules { message_max, inflate: self.client.deflate }
     }
 
     /// The time, as mailboxes count it.
@@ -185,7 +193,8 @@ impl Connection {
         let mark = interest.mark;
         let stage = Stage::Joining { payload };
         if let Some(data) = self.socket.data_mut(id) {
-            *data = Some(Membership { tracked: None, observation: None, stage, _interest: interest });
+            *data =
+                Some(Membership { tracked: None, observation: None, stage, _interest: interest });
         }
         if self.shared.peers.barrier(mark, &self.mailbox, id.to_bits()) {
             self.joined(id, true, flush);
@@ -215,9 +224,11 @@ impl Connection {
         let subscriber = Subscriber {
             mailbox: Arc::clone(&self.mailbox),
             channel: id.to_bits(),
-            format: match self.client.version {
-                Version::V1 => Format::V1,
-                Version::V2 => Format::V2,
+            format: match (self.client.version, self.client.deflate) {
+                (Version::V1, false) => Format::V1,
+                (Version::V2, false) => Format::V2,
+                (Version::V1, true) => Format::V1Deflated,
+                (Version::V2, true) => Format::V2Deflated,
             },
             overflow: relay.overflow(),
             presence_after: None,

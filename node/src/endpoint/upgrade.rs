@@ -22,7 +22,7 @@ use crate::{
     node::Shared,
     pubsub::Outlet,
     socket::{Params, Version},
-    websocket::accept_key,
+    websocket::{accept_deflate, accept_key},
 };
 
 /// Bytes of the longest user id.
@@ -39,6 +39,8 @@ pub(crate) struct Client {
     /// All sockets of a user have the same id; a client that does not say who it is has none.
     pub(crate) socket_id: Option<String>,
     pub(crate) version: Version,
+    /// Frames to it and from it may be compressed.
+    pub(crate) deflate: bool,
     pub(crate) peer: SocketAddr,
 }
 
@@ -49,6 +51,7 @@ pub(crate) async fn websocket(
     Extension(open): Extension<Open>,
     mut request: Request,
 ) -> Response<Body> {
+    let extension;
     let accept = match (handshake(&request), connect(&shared, &request, peer)) {
         (Err(why), _) | (Ok(_), Err(ConnectError::BadRequest(why))) => {
             return refuse(&shared, peer, StatusCode::BAD_REQUEST, why);
@@ -56,7 +59,9 @@ pub(crate) async fn websocket(
         (Ok(_), Err(ConnectError::Forbidden(why))) => {
             return refuse(&shared, peer, StatusCode::FORBIDDEN, why);
         }
-        (Ok(accept), Ok(client)) => {
+        (Ok(accept), Ok(mut client)) => {
+            extension = accept_extension(&shared, request.headers());
+            client.deflate = extension.is_some();
             let upgrade = hyper::upgrade::on(&mut request);
             shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
             accept
@@ -68,6 +73,10 @@ pub(crate) async fn websocket(
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(extension) = extension {
+        let extension = HeaderValue::from_static(extension);
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extension);
+    }
     if offers_phoenix(request.headers()) {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
@@ -143,6 +152,16 @@ fn offers_phoenix(headers: &HeaderMap) -> bool {
     has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
 }
 
+/// The answer to an offer of compression, where it is allowed.
+fn accept_extension(shared: &Shared, headers: &HeaderMap) -> Option<&'static str> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+    shared
+        .config
+        .http
+        .compression
+        .then(|| accept_deflate(offers.iter().map(HeaderValue::as_bytes)))?
+}
+
 /// Checks who connects, and from what page.
 fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Client, ConnectError> {
     use ConnectError::{BadRequest, Forbidden};
@@ -164,9 +183,10 @@ fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Clien
             key: id.to_owned(),
             socket_id: Some(crate::channel::socket_id(id)),
             version,
+            deflate: false,
             peer,
         },
-        None => Client { key: random_key(), socket_id: None, version, peer },
+        None => Client { key: random_key(), socket_id: None, version, deflate: false, peer },
     })
 }
 

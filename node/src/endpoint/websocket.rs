@@ -19,7 +19,7 @@ use crate::{
     },
     pubsub::{CloseReason, Flush, Writing},
     socket::Close,
-    websocket::{Decoder, Message, Rules, Violation, close, pong},
+    websocket::{Decoder, Message, Violation, close, pong},
 };
 
 /// Bytes read at a time.
@@ -143,7 +143,7 @@ impl<S: Stream> Driver<S> {
     /// Takes what the client sent, and writes what came of it once it is all taken.
     fn handle(&mut self, bytes: &mut [u8]) -> Result<(), End> {
         let shared = &self.connection.shared;
-        let rules = Rules { message_max: shared.config.http.max_frame_size.bytes() };
+        let rules = self.connection.rules();
         let mut flush = Flush::of_input(shared.registry.latency());
         self.connection.mailbox.hear(self.connection.now());
         let mut frames = 0;

@@ -12,19 +12,25 @@ pub enum Format {
     V1,
     /// Phoenix V2: `[null,null,topic,event,payload]`.
     V2,
+    /// V1, compressed for clients that asked for permessage-deflate.
+    V1Deflated,
+    /// V2, compressed likewise.
+    V2Deflated,
     /// Without the Phoenix envelope, for `/api/subscribe`: `{"topic":…,"event":…,"payload":…}`.
     Sse,
 }
 
 impl Format {
     /// How many there are.
-    const COUNT: usize = 3;
+    const COUNT: usize = 5;
 
     const fn index(self) -> usize {
         match self {
             Self::V1 => 0,
             Self::V2 => 1,
-            Self::Sse => 2,
+            Self::V1Deflated => 2,
+            Self::V2Deflated => 3,
+            Self::Sse => 4,
         }
     }
 }

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::Flush;
-use queue::{Item, LIMIT_MAX, Queue, Queued};
 pub use queue::{ITEM_OVERHEAD, Offer, Overflow};
+use queue::{Item, LIMIT_MAX, Queue, Queued};
 
 /// Frames in one write.
 const WRITE_FRAMES: usize = 64;

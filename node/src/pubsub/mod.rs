@@ -34,9 +34,7 @@ mod tests;
 pub use broadcast::{Broadcast, Encode, Format};
 pub use flush::{Flush, Writing};
 pub use latency::Latency;
-pub use mailbox::{
-    CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed,
-};
+pub use mailbox::{CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed};
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;

@@ -13,8 +13,8 @@ use foldhash::fast::RandomState;
 use presence::Topic;
 
 use super::{
-    Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber,
-    SubscriberId, Subscription,
+    Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber, SubscriberId,
+    Subscription,
     subscribers::{Entry, NO_PRESENCE, Subscribers},
 };
 

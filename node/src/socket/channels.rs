@@ -233,7 +233,10 @@ mod tests {
         for id in &ids[1..] {
             assert!(channels.remove(*id).is_some());
         }
-        assert_eq!((channels.len(), channels.find("room:0"), channels.find("room:1")), (1, Some(ids[0]), None));
+        assert_eq!(
+            (channels.len(), channels.find("room:0"), channels.find("room:1")),
+            (1, Some(ids[0]), None)
+        );
         let again = channels.insert(channel("room:1"));
         assert_eq!(channels.find("room:1"), Some(again));
     }

@@ -27,8 +27,6 @@ mod tests;
 
 pub(crate) use action::{Action, Close, Push};
 pub(crate) use channels::ChannelId;
-pub(crate) use message::{
-    Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
-};
+pub(crate) use message::{Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
 pub(crate) use params::Params;
 pub(crate) use session::{Limits, Socket};

@@ -103,8 +103,7 @@ impl Client {
                 Action::Push { id, route, event, payload, reference } => {
                     let (payload, reference) = (string(&payload), format!("{reference:?}"));
                     let event = (*event).into();
-                    let push =
-                        Push { id, route, event, payload: &payload, reference: &reference };
+                    let push = Push { id, route, event, payload: &payload, reference: &reference };
                     self.pushed(&push)
                 }
             });

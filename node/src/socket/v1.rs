@@ -22,7 +22,8 @@ pub(super) fn decode(frame: &str) -> serde_json::Result<Envelope<'_>> {
 /// `{"event":"phx_reply","payload":{"response":…,"status":…},"ref":…,"topic":…}`: V1 clients get
 /// no `join_ref`.
 pub(super) fn encode_reply(reply: &Reply<'_>) -> FrameBuf {
-    let mut frame = FrameBuf::with_capacity(FIXED_LEN + reply.reference.len() + reply.response.len() + 64);
+    let mut frame =
+        FrameBuf::with_capacity(FIXED_LEN + reply.reference.len() + reply.response.len() + 64);
     let out = frame.payload_mut();
     out.extend_from_slice(br#"{"event":"phx_reply","payload":"#);
     put_response(out, reply.status, reply.response);

@@ -4,7 +4,8 @@ use std::mem;
 
 use super::{
     Violation,
-    frame::{Frame, HEADER_MAX, Header, Opcode, unmask},
+    deflate::inflate,
+    frame::{Frame, HEADER_MAX, Header, Kind, Opcode, unmask},
 };
 
 /// One whole message or control frame of a client.
@@ -23,8 +24,10 @@ pub(crate) enum Message<'a> {
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Bytes of the longest message.
+    /// Bytes of the longest message, as it comes and as it is once inflated.
     pub(crate) message_max: usize,
+    /// Whether permessage-deflate was agreed on.
+    pub(crate) inflate: bool,
 }
 
 /// Where a client's bytes have got to.
@@ -62,8 +65,15 @@ impl Decoder {
             State::Cut(cut) => Some(cut),
             State::Over => return Ok(()),
         };
-        let mut deliver = |opcode, payload: &[u8]| -> Result<End, E> {
-            let message = message(opcode, payload)?;
+        let mut deliver = |kind: Kind, payload: &[u8]| -> Result<End, E> {
+            let inflated;
+            let payload = if kind.deflated {
+                inflated = inflate(payload, rules.message_max)?;
+                &inflated
+            } else {
+                payload
+            };
+            let message = message(kind.opcode, payload)?;
             on_message(message)?;
             Ok(if matches!(message, Message::Close(_)) { End::Closed } else { End::Open })
         };
@@ -71,7 +81,7 @@ impl Decoder {
             let end = if let Some(under_way) = &mut cut {
                 let Some(frame) = under_way.take(&mut bytes, rules)? else { continue };
                 let end = match under_way.message(frame)? {
-                    Some((opcode, payload)) => deliver(opcode, payload)?,
+                    Some((kind, payload)) => deliver(kind, payload)?,
                     None => End::Open,
                 };
                 if under_way.ends(frame) {
@@ -79,7 +89,7 @@ impl Decoder {
                 }
                 end
             } else if let Some((frame, payload)) = take_whole(&mut bytes, rules)? {
-                deliver(frame.opcode, payload)?
+                deliver(frame.kind, payload)?
             } else {
                 cut = Some(Box::default());
                 End::Open
@@ -152,7 +162,7 @@ struct Cut {
     /// Bytes of its payload that came.
     came: usize,
     /// What the open message is, from its first frame to its last.
-    open: Option<Opcode>,
+    open: Option<Kind>,
     /// Bytes of an open text message that are known to be UTF-8.
     utf8: usize,
     /// A header that is cut.
@@ -205,15 +215,15 @@ impl Cut {
 
     /// What the frame, whose payload was just taken, makes whole: itself, if it is a control frame, or
     /// its message.
-    fn message(&mut self, frame: Frame) -> Result<Option<(Opcode, &[u8])>, Violation> {
-        if frame.opcode.is_control() {
-            return Ok(Some((frame.opcode, &self.payload[self.payload.len() - frame.len..])));
+    fn message(&mut self, frame: Frame) -> Result<Option<(Kind, &[u8])>, Violation> {
+        if frame.kind.opcode.is_control() {
+            return Ok(Some((frame.kind, &self.payload[self.payload.len() - frame.len..])));
         }
-        let opcode = *self.open.get_or_insert(frame.opcode);
+        let kind = *self.open.get_or_insert(frame.kind);
         if frame.fin {
-            return Ok(Some((opcode, &self.payload)));
+            return Ok(Some((kind, &self.payload)));
         }
-        if opcode == Opcode::Text {
+        if kind.opcode == Opcode::Text && !kind.deflated {
             // The client hears of bad text at the end of its frame, however long the message goes on.
             self.utf8 += utf8_prefix(&self.payload[self.utf8..])?;
         }
@@ -222,7 +232,7 @@ impl Cut {
 
     /// Forgets a frame whose message was handed on. Returns whether nothing is under way after it.
     fn ends(&mut self, frame: Frame) -> bool {
-        if frame.opcode.is_control() {
+        if frame.kind.opcode.is_control() {
             self.payload.truncate(self.payload.len() - frame.len);
             self.open.is_none()
         } else {
@@ -246,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { message_max: 1 << 20 };
+    const RULES: Rules = Rules { message_max: 1 << 20, inflate: false };
 
     /// Bytes that a decoder keeps.
     fn kept(decoder: &Decoder) -> usize {

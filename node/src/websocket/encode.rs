@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::{Buf as _, Bytes};
 
-use super::frame::{CONTROL_MAX, Opcode};
+use super::frame::{CONTROL_MAX, Opcode, RSV1};
 
 /// Bytes of the longest header of a server's frame.
 const HEAD_MAX: usize = 10;
@@ -80,20 +80,26 @@ impl FrameBuf {
 
     /// The frame of a text message. The payload must be UTF-8, or the client ends the connection.
     pub(crate) fn into_text(self) -> Bytes {
-        self.into_frame(Opcode::Text)
+        self.into_frame(Opcode::Text, 0)
+    }
+
+    /// The frame of a text message that is deflated.
+    pub(super) fn into_deflated_text(self) -> Bytes {
+        self.into_frame(Opcode::Text, RSV1)
     }
 
     /// The frame of a binary message.
     pub(crate) fn into_binary(self) -> Bytes {
-        self.into_frame(Opcode::Binary)
+        self.into_frame(Opcode::Binary, 0)
     }
 
-    fn into_frame(mut self, opcode: Opcode) -> Bytes {
+    fn into_frame(mut self, opcode: Opcode, reserved: u8) -> Bytes {
         let payload_len = self.payload().len();
         self.0.resize(HEAD_MAX + payload_len, 0);
         let head = head(opcode, payload_len);
         let start = HEAD_MAX - head.as_ref().len();
         self.0[start..HEAD_MAX].copy_from_slice(head.as_ref());
+        self.0[start] |= reserved;
         let mut frame = Bytes::from(self.0);
         frame.advance(start);
         frame

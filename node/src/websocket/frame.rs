@@ -8,6 +8,12 @@ pub(super) const HEADER_MAX: usize = 14;
 /// Bytes of the longest payload of a control frame.
 pub(super) const CONTROL_MAX: usize = 125;
 
+/// The reserved bit that says that a message is deflated, in a header's first byte.
+pub(super) const RSV1: u8 = 0x40;
+
+/// All three reserved bits.
+const RESERVED: u8 = 0x70;
+
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -90,9 +96,13 @@ impl Header {
         let len = usize::try_from(self.len).ok().filter(|len| *len <= max);
         let len = len.ok_or(Violation::TooLarge)?;
         let mask = self.mask.ok_or(Violation::Unmasked)?;
-        if self.first & 0x70 != 0 {
+        // RFC 7692, section 6: a message that is deflated says so in its first frame.
+        let begins = matches!(opcode, Opcode::Text | Opcode::Binary);
+        let known = if rules.inflate && begins { RSV1 } else { 0 };
+        if self.first & RESERVED & !known != 0 {
             return Err(Violation::ReservedBits);
         }
+        let deflated = self.first & RSV1 != 0;
         let fin = self.first & 0x80 != 0;
         match (opcode, open) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => {
@@ -110,14 +120,21 @@ impl Header {
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::UnfinishedMessage),
             (Opcode::Continuation, Some(_)) | (Opcode::Text | Opcode::Binary, None) => {}
         }
-        Ok(Frame { opcode, fin, mask, len })
+        Ok(Frame { kind: Kind { opcode, deflated }, fin, mask, len })
     }
+}
+
+/// How a payload is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub(super) opcode: Opcode,
+    pub(super) deflated: bool,
 }
 
 /// A frame that may come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    pub(super) opcode: Opcode,
+    pub(super) kind: Kind,
     /// It is the last of its message.
     pub(super) fin: bool,
     /// What its next byte, and those after it, were masked with.

@@ -1,5 +1,6 @@
 //! What the tests of the codec share: a client's encoder, and messages that outlive their bytes.
 
+mod deflated;
 mod oracle;
 mod rules;
 

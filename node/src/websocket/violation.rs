@@ -25,6 +25,8 @@ pub(crate) enum Violation {
     CloseCode,
     /// A text message, or the reason of a close frame, that is not UTF-8.
     Utf8,
+    /// A message that says that it is deflated, and is not.
+    Deflate,
     /// A message over [`Rules::message_max`](super::Rules::message_max).
     TooLarge,
 }
@@ -43,6 +45,7 @@ impl Violation {
             Self::CloseBody => (1002, "close frame with half a code"),
             Self::CloseCode => (1002, "invalid close code"),
             Self::Utf8 => (1007, "text frame is not UTF-8"),
+            Self::Deflate => (1007, "message cannot be inflated"),
             Self::TooLarge => (1009, "frame is over the limit"),
         }
     }

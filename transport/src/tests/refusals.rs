@@ -85,7 +85,8 @@ async fn a_full_node_says_so_and_keeps_the_links_it_has() {
 
 #[tokio::test]
 async fn unsound_configurations_and_identities_are_refused() {
-    let handlers = Handlers { direct: Arc::new(|_, _, _| None), admit: Arc::new(|_, _| Admit::Yes) };
+    let handlers =
+        Handlers { direct: Arc::new(|_, _, _| None), admit: Arc::new(|_, _| Admit::Yes) };
     let changes: [fn(&mut Config); 6] = [
         |c| c.secrets.clear(),
         |c| c.secrets = vec![secret(1); 3],

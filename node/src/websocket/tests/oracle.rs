@@ -73,7 +73,7 @@ fn ours(bytes: &[u8], sizes: &[usize], max: usize) -> (Vec<Kept>, Result<(), u16
     let chunks = sizes.iter().cycle().map_while(|size| {
         rest.split_off(..rest.len().min(*size)).filter(|chunk| !chunk.is_empty())
     });
-    let (messages, end) = decode(chunks, &Rules { message_max: max });
+    let (messages, end) = decode(chunks, &Rules { message_max: max, inflate: false });
     (messages, end.map_err(|violation: Violation| violation.close().0))
 }
 

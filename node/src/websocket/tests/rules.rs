@@ -2,7 +2,7 @@
 
 use super::{Decoder, Kept, Message, Rules, Violation, client_frame, decode};
 
-const RULES: Rules = Rules { message_max: 1000 };
+const RULES: Rules = Rules { message_max: 1000, inflate: false };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What the frames come to: in one piece, and byte by byte.
@@ -95,7 +95,7 @@ fn control_frames_are_short_and_whole() {
         refused(&[frame(0x80 | opcode, &[0; 126])], Violation::ControlTooLong);
     }
     assert_eq!(verdict(&[frame(0x89, &[7; 125])]).0, [Kept::Ping(vec![7; 125])]);
-    let small = Rules { message_max: 10 };
+    let small = Rules { message_max: 10, inflate: false };
     let ping = frame(0x89, &[7; 125]);
     assert_eq!(decode([ping.as_slice()], &small).1, Ok(()), "messages only are limited");
 }
@@ -235,6 +235,7 @@ fn each_violation_has_the_code_that_the_rfc_gives_it() {
     ];
     assert!(others.iter().all(|violation| violation.close().0 == 1002));
     assert_eq!(Violation::Utf8.close().0, 1007);
+    assert_eq!(Violation::Deflate.close().0, 1007);
     assert_eq!(Violation::TooLarge.close().0, 1009);
     assert_eq!(Violation::TooLarge.to_string(), "frame is over the limit");
 }
