@@ -7,7 +7,7 @@
 //! whose bit is wrong (`scan`). Which topics have to be looked at is found a few at a time
 //! (`sweeps`), so a large owner that goes down blocks nobody.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use crate::{
     Change, Config, Diff, Entry, NodeIx, Ref, Time, Topic,
@@ -20,13 +20,14 @@ use crate::{
 /// Members whose bit is looked at for one diff.
 const SCAN_MAX: usize = 16 * 1024;
 
-/// Observed topics that are looked at between two inputs, for an owner shown or hidden.
+/// Topics that are looked at between two inputs, for an owner shown or hidden.
 const SWEEP_MAX: usize = 4096;
 
 /// The observed topics.
 #[derive(Debug, Default)]
 pub(crate) struct Differ {
-    watched: BTreeMap<TopicId, Watched>,
+    /// By topic; a node observes most of the topics that it knows.
+    watched: Vec<Option<Watched>>,
     due: Queue,
     sweeps: BTreeMap<NodeIx, Sweep>,
     /// Above all versions of topics that are no longer observed: no topic and version ever
@@ -34,21 +35,30 @@ pub(crate) struct Differ {
     base: u64,
 }
 
+/// What is kept of an observed topic. There are as many as topics, and few have work.
 #[derive(Debug)]
 struct Watched {
-    observers: u32,
+    observers: NonZeroU32,
     /// The last diff's number.
     version: u64,
+    /// When the next diff may be told.
+    ready: Time,
+    work: Option<Box<Work>>,
+}
+
+/// What an observed topic's next diffs are made of.
+#[derive(Debug, Default)]
+struct Work {
     pending: BTreeMap<(NodeIx, u32), Option<Old>>,
     /// The first member whose bit may be wrong.
     scan: Option<usize>,
     due: Option<Turn>,
-    flushed: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sweep {
-    next: TopicId,
+    /// The number of the next topic to look at.
+    next: usize,
     since: Time,
 }
 
@@ -103,49 +113,63 @@ impl Differ {
     /// One more observer; returns the version that it knows from [`Self::told`].
     pub(crate) fn observe(&mut self, topic: &Topic, owners: &Owners, index: &mut Index) -> u64 {
         let id = index.pin(topic);
-        if !self.watched.contains_key(&id)
+        if !self.is_watched(id)
             && let Some(roster) = index.roster_mut(id)
         {
             for member in roster.members_mut() {
                 member.told = owners.is_shown(member.owner);
             }
         }
-        let watched = self.watched.entry(id).or_insert_with(|| Watched {
-            observers: 0,
+        if self.watched.len() <= id.index() {
+            self.watched.resize_with(id.index() + 1, || None);
+        }
+        let seat = &mut self.watched[id.index()];
+        if let Some(watched) = seat {
+            watched.observers = watched.observers.saturating_add(1);
+            return watched.version;
+        }
+        *seat = Some(Watched {
+            observers: NonZeroU32::MIN,
             version: self.base,
-            pending: BTreeMap::new(),
-            scan: None,
-            due: None,
-            flushed: None,
+            ready: Time::ZERO,
+            work: None,
         });
-        watched.observers += 1;
-        watched.version
+        self.base
     }
 
     /// One observer less; with the last one all that was pending is dropped.
     pub(crate) fn unobserve(&mut self, id: TopicId, index: &mut Index) {
-        let Some(watched) = self.watched.get_mut(&id) else {
+        let Some(seat) = self.watched.get_mut(id.index()) else {
             return;
         };
-        watched.observers -= 1;
-        if watched.observers > 0 {
+        let Some(watched) = seat else { return };
+        if let Some(left) = NonZeroU32::new(watched.observers.get() - 1) {
+            watched.observers = left;
             return;
         }
-        if let Some(due) = watched.due {
+        if let Some(due) = watched.work.as_ref().and_then(|work| work.due) {
             self.due.remove(due);
         }
         self.base = self.base.max(watched.version + 1);
-        self.watched.remove(&id);
+        *seat = None;
         index.unpin(id);
     }
 
     pub(crate) fn is_watched(&self, id: TopicId) -> bool {
-        self.watched.contains_key(&id)
+        self.watched(id).is_some()
     }
 
     /// The version told last; of a topic without observers, the one that the next is given.
     pub(crate) fn version(&self, id: Option<TopicId>) -> u64 {
-        id.and_then(|id| self.watched.get(&id)).map_or(self.base, |watched| watched.version)
+        id.and_then(|id| self.watched(id)).map_or(self.base, |watched| watched.version)
+    }
+
+    fn watched(&self, id: TopicId) -> Option<&Watched> {
+        self.watched.get(id.index())?.as_ref()
+    }
+
+    fn watched_mut(&mut self, id: TopicId) -> Option<&mut Watched> {
+        self.watched.get_mut(id.index())?.as_mut()
     }
 
     /// A slot changed: `old` is what observers were told of it, if they were.
@@ -155,18 +179,17 @@ impl Differ {
         at: (NodeIx, u32),
         old: Option<Old>,
         is_shown: bool,
-        (config, now): (&Config, Time),
+        now: Time,
     ) {
-        let Some(watched) = self.watched.get_mut(&id) else {
+        let Some(Some(watched)) = self.watched.get_mut(id.index()) else {
             return;
         };
         // Nothing was told and nothing is to be told.
         let is_moot = old.is_none() && !is_shown;
-        if is_moot || watched.pending.contains_key(&at) {
+        if is_moot || watched.pending(at).is_some() {
             return;
         }
-        watched.pending.insert(at, old);
-        schedule(&mut self.due, id, watched, config, now);
+        watched.work(&mut self.due, id, now).pending.insert(at, old);
     }
 
     /// The old value that is kept for a slot of a topic.
@@ -175,13 +198,13 @@ impl Differ {
         id: TopicId,
         at: (NodeIx, u32),
     ) -> Option<&mut Option<Old>> {
-        self.watched.get_mut(&id)?.pending.get_mut(&at)
+        self.watched_mut(id)?.work.as_mut()?.pending.get_mut(&at)
     }
 
     /// Another member took the place `pos`: the scan may not miss it.
     pub(crate) fn moved(&mut self, id: TopicId, pos: u32) {
-        if let Some(watched) = self.watched.get_mut(&id)
-            && let Some(scan) = &mut watched.scan
+        if let Some(work) = self.watched_mut(id).and_then(|watched| watched.work.as_mut())
+            && let Some(scan) = &mut work.scan
         {
             *scan = (*scan).min(pos as usize);
         }
@@ -189,7 +212,7 @@ impl Differ {
 
     /// An owner was shown or hidden, or is no longer frozen.
     pub(crate) fn start_sweep(&mut self, ix: NodeIx, now: Time) {
-        self.sweeps.insert(ix, Sweep { next: TopicId::FIRST, since: now });
+        self.sweeps.insert(ix, Sweep { next: 0, since: now });
     }
 
     /// When there is something to do.
@@ -199,28 +222,24 @@ impl Differ {
     }
 
     /// Finds some of the topics that an owner shown or hidden has entries in.
-    pub(crate) fn sweep(&mut self, index: &Index, config: &Config, now: Time) {
+    pub(crate) fn sweep(&mut self, index: &Index, now: Time) {
         let mut left = SWEEP_MAX;
         while left > 0
             && let Some((ix, sweep)) = self.sweeps.pop_first()
         {
-            let mut next = None;
-            for (id, watched) in self.watched.range_mut(sweep.next..) {
-                if left == 0 {
-                    next = Some(*id);
-                    break;
-                }
-                left -= 1;
-                let shares = index.roster(*id).map_or(&[][..], |roster| roster.shares());
-                let has_entries = shares.iter().any(|share| share.owner == ix);
-                let slots = (ix, 0)..=(ix, u32::MAX);
-                if has_entries || watched.pending.range(slots).next().is_some() {
-                    watched.scan = Some(0);
-                    schedule(&mut self.due, *id, watched, config, now);
+            let end = self.watched.len().min(sweep.next + left);
+            for at in sweep.next..end {
+                let (id, Some(watched)) = (TopicId::at(at), &mut self.watched[at]) else {
+                    continue;
+                };
+                let has_entries = index.roster(id).is_some_and(|roster| roster.has_owner(ix));
+                if has_entries || watched.has_pending_of(ix) {
+                    watched.work(&mut self.due, id, now).scan = Some(0);
                 }
             }
-            if let Some(next) = next {
-                self.sweeps.insert(ix, Sweep { next, since: now });
+            left -= end.saturating_sub(sweep.next);
+            if end < self.watched.len() {
+                self.sweeps.insert(ix, Sweep { next: end, ..sweep });
             }
         }
     }
@@ -236,24 +255,30 @@ impl Differ {
     ) -> Option<(Diff, usize)> {
         let (turn, id) = self.due.first().filter(|((at, _), _)| *at <= now)?;
         self.due.remove(turn);
-        let watched = self.watched.get_mut(&id)?;
-        watched.due = None;
+        let watched = self.watched.get_mut(id.index())?.as_mut()?;
         let topic = index.name(id)?.clone();
         let mut changes = Changes::default();
-        let max = config.diff_events_max;
-        let (settled, pending_work) = watched.settle(id, owners, index, max, &mut changes);
-        let (scanned, scan_work) = watched.scan(id, owners, index, max, &mut changes);
-        if !settled || !scanned {
-            // The rest follows at once, behind the topics that are due already.
-            watched.due = Some(self.due.insert(now, id));
+        let mut done = 1;
+        if let Some(mut work) = watched.work.take() {
+            work.due = None;
+            let max = config.diff_events_max;
+            let (settled, pending_work) = work.settle(id, owners, index, max, &mut changes);
+            let (scanned, scan_work) = work.scan(id, owners, index, max, &mut changes);
+            done += pending_work + scan_work;
+            if !settled || !scanned {
+                // The rest follows at once, behind the topics that are due already.
+                work.due = Some(self.due.insert(now, id));
+            }
+            // What is kept without being due waits for a frozen owner.
+            watched.work = Some(work).filter(|work| !work.is_done());
         }
         if changes.len() > 0 {
             watched.version += 1;
-            watched.flushed = Some(now);
+            watched.ready = now + config.flush_interval;
         }
         let Changes { joins, leaves } = changes;
         let diff = Diff { topic, version: watched.version, joins, leaves };
-        Some((diff, 1 + pending_work + scan_work))
+        Some((diff, done))
     }
 
     /// What observers of a topic were told last, in no order.
@@ -263,13 +288,14 @@ impl Differ {
         owners: &'a Owners,
         index: &'a Index,
     ) -> Option<Vec<Entry<'a>>> {
-        let watched = self.watched.get(&id)?;
+        let watched = self.watched(id)?;
         let members = index.roster(id).map_or(&[][..], |roster| roster.members());
         let unchanged = members
             .iter()
-            .filter(|m| m.told && !watched.pending.contains_key(&(m.owner, m.slot)))
+            .filter(|m| m.told && watched.pending((m.owner, m.slot)).is_none())
             .filter_map(|m| owners.get(m.owner)?.entry(m.owner, m.slot));
-        let old = watched.pending.iter().filter_map(|((ix, _), old)| {
+        let pending = watched.work.iter().flat_map(|work| &work.pending);
+        let old = pending.filter_map(|((ix, _), old)| {
             old.as_ref().map(|old| Entry {
                 owner: *ix,
                 key: old.pair.key(),
@@ -283,6 +309,30 @@ impl Differ {
 }
 
 impl Watched {
+    /// The value kept for a slot, if one is.
+    fn pending(&self, at: (NodeIx, u32)) -> Option<&Option<Old>> {
+        self.work.as_ref()?.pending.get(&at)
+    }
+
+    fn has_pending_of(&self, ix: NodeIx) -> bool {
+        let slots = (ix, 0)..=(ix, u32::MAX);
+        self.work.as_ref().is_some_and(|work| work.pending.range(slots).next().is_some())
+    }
+
+    /// Room for something to tell: at once after a pause, else when the interval is over.
+    fn work(&mut self, due: &mut Queue, id: TopicId, now: Time) -> &mut Work {
+        let ready = now.max(self.ready);
+        let work = self.work.get_or_insert_default();
+        work.due.get_or_insert_with(|| due.insert(ready, id));
+        work
+    }
+}
+
+impl Work {
+    fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.scan.is_none() && self.due.is_none()
+    }
+
     /// Compares old values with the present, until all are or the diff is full.
     fn settle(
         &mut self,
@@ -410,12 +460,4 @@ impl Changes {
 
 fn change(pair: &Pair, reference: Ref, previous: Option<Ref>) -> Change {
     Change { key: pair.key().into(), meta: pair.meta().into(), reference, previous }
-}
-
-/// At once after a pause, else when the interval is over.
-fn schedule(due: &mut Queue, id: TopicId, watched: &mut Watched, config: &Config, now: Time) {
-    if watched.due.is_none() {
-        let at = watched.flushed.map_or(now, |flushed| now.max(flushed + config.flush_interval));
-        watched.due = Some(due.insert(at, id));
-    }
 }

@@ -1,19 +1,21 @@
 //! Which entries a topic has: the reading side of all logs of a shard.
 
 mod lookup;
+mod order;
 mod roster;
 
 use std::{
-    collections::BTreeMap,
-    hash::Hasher as _,
-    ops::Bound::{Excluded, Included, Unbounded},
+    cmp::Ordering,
+    hash::{BuildHasher as _, Hasher as _},
 };
 
+use foldhash::{SharedSeed, quality::SeedableRandomState};
 use siphasher::sip::SipHasher13;
 
+use self::order::Order;
 pub(crate) use self::{
     lookup::Lookup,
-    roster::{Member, Moved, Roster, Share},
+    roster::{Member, Moved, Roster},
 };
 use crate::{NodeIx, Topic};
 
@@ -25,16 +27,24 @@ pub(crate) struct TopicId(u32);
 #[derive(Debug)]
 pub(crate) struct Index {
     seed: u64,
+    hasher: SeedableRandomState,
     rosters: Vec<Option<Roster>>,
     free: Vec<TopicId>,
-    ids: Lookup<Topic, TopicId>,
-    /// The topics with members, in order.
-    names: BTreeMap<Topic, TopicId>,
+    ids: Lookup<TopicId>,
+    /// The topics with members, by name.
+    order: Order,
 }
 
 impl TopicId {
-    /// Below all others.
-    pub(crate) const FIRST: Self = Self(0);
+    /// The topic in a place of a table by topics.
+    pub(crate) fn at(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Its place in a table by topics.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl Index {
@@ -42,10 +52,11 @@ impl Index {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
             rosters: Vec::new(),
             free: Vec::new(),
-            ids: Lookup::new(seed),
-            names: BTreeMap::new(),
+            ids: Lookup::default(),
+            order: Order::default(),
         }
     }
 
@@ -59,13 +70,16 @@ impl Index {
     ) -> (TopicId, u32) {
         let id = self.intern(topic);
         let hash = self.hash(key);
-        let Some(roster) = &mut self.rosters[id.0 as usize] else {
+        let Some(roster) = self.roster_mut(id) else {
             return (id, 0);
         };
-        if roster.members().is_empty() {
-            self.names.insert(topic.clone(), id);
+        let is_first = roster.members().is_empty();
+        let pos = roster.insert(owner, slot, hash);
+        if is_first {
+            let compare = compare(&self.rosters, topic.as_str());
+            self.order.insert(id, compare);
         }
-        (id, roster.insert(owner, slot, hash, self.seed))
+        (id, pos)
     }
 
     /// Removes the entry at a place; a topic that nothing refers to any more is forgotten.
@@ -74,7 +88,7 @@ impl Index {
         let moved = roster.remove(pos);
         if roster.members().is_empty() {
             let name = roster.name.clone();
-            self.names.remove(&name);
+            self.order.remove(id, compare(&self.rosters, name.as_str()));
             self.release(id);
         }
         moved
@@ -105,7 +119,10 @@ impl Index {
 
     /// A topic's number, if it has one.
     pub(crate) fn id(&self, topic: &Topic) -> Option<TopicId> {
-        self.ids.get(topic).copied()
+        let rosters = &self.rosters;
+        self.ids
+            .get(self.hasher.hash_one(topic), |id| name(rosters, *id) == topic.as_str())
+            .copied()
     }
 
     pub(crate) fn name(&self, id: TopicId) -> Option<&Topic> {
@@ -113,11 +130,11 @@ impl Index {
     }
 
     pub(crate) fn roster(&self, id: TopicId) -> Option<&Roster> {
-        self.rosters.get(id.0 as usize)?.as_ref()
+        self.rosters.get(id.index())?.as_ref()
     }
 
     pub(crate) fn roster_mut(&mut self, id: TopicId) -> Option<&mut Roster> {
-        self.rosters.get_mut(id.0 as usize)?.as_mut()
+        self.rosters.get_mut(id.index())?.as_mut()
     }
 
     /// The entries of a topic with this key, and perhaps, once in 2^64, others.
@@ -132,35 +149,35 @@ impl Index {
         prefix: &'a str,
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Roster> {
-        let start = match after {
-            Some(after) if after >= prefix => Excluded(after),
-            Some(_) | None => Included(prefix),
-        };
-        self.names
-            .range::<str, _>((start, Unbounded))
-            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
-            .filter_map(|(_, id)| self.roster(*id))
+        let start = after.map_or(prefix, |after| after.max(prefix));
+        self.order
+            .from(compare(&self.rosters, start))
+            .filter_map(|id| self.roster(id))
+            .skip_while(move |roster| Some(roster.name.as_str()) == after)
+            .take_while(move |roster| roster.name.as_str().starts_with(prefix))
     }
 
     fn intern(&mut self, topic: &Topic) -> TopicId {
-        if let Some(id) = self.ids.get(topic) {
-            return *id;
+        if let Some(id) = self.id(topic) {
+            return id;
         }
         let id = self.free.pop().unwrap_or_else(|| {
             self.rosters.push(None);
-            TopicId(u32::try_from(self.rosters.len() - 1).unwrap_or(u32::MAX))
+            TopicId::at(self.rosters.len() - 1)
         });
-        self.rosters[id.0 as usize] = Some(Roster::new(topic.clone()));
-        self.ids.insert(topic.clone(), id);
+        let Self { rosters, hasher, ids, .. } = self;
+        rosters[id.index()] = Some(Roster::new(topic.clone()));
+        ids.insert(hasher.hash_one(topic), id, |id| hasher.hash_one(name(rosters, *id)));
         id
     }
 
     fn release(&mut self, id: TopicId) {
         let unused = |roster: &&Roster| roster.members().is_empty() && !roster.pinned;
-        if self.roster(id).filter(unused).is_some()
-            && let Some(roster) = self.rosters[id.0 as usize].take()
-        {
-            self.ids.remove(&roster.name);
+        let Self { rosters, hasher, ids, .. } = self;
+        if let Some(roster) = rosters.get(id.index()).and_then(Option::as_ref).filter(unused) {
+            let hash = hasher.hash_one(&roster.name);
+            ids.remove(hash, |other| *other == id, |id| hasher.hash_one(name(rosters, *id)));
+            rosters[id.index()] = None;
             self.free.push(id);
         }
     }
@@ -171,6 +188,16 @@ impl Index {
         hasher.write(key.as_bytes());
         hasher.finish()
     }
+}
+
+/// The name of a topic that is known.
+fn name(rosters: &[Option<Roster>], id: TopicId) -> &str {
+    rosters.get(id.index()).and_then(Option::as_ref).map_or("", |roster| roster.name.as_str())
+}
+
+/// How topics' names compare with this one.
+fn compare(rosters: &[Option<Roster>], with: &str) -> impl Fn(TopicId) -> Ordering {
+    move |id| name(rosters, id).cmp(with)
 }
 
 #[cfg(test)]

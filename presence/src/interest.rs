@@ -4,7 +4,12 @@
 //! of its topic and removed some time after the last, so a peer that knows an entry knows the
 //! interest too, and a topic that is left and joined again costs no message.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::BuildHasher as _,
+};
+
+use foldhash::{SharedSeed, quality::SeedableRandomState};
 
 use crate::{INTEREST_ALL, Time, index::Lookup};
 
@@ -12,16 +17,19 @@ use crate::{INTEREST_ALL, Time, index::Lookup};
 #[derive(Debug)]
 pub(crate) struct Interests {
     max: usize,
-    holds: Lookup<u64, Hold>,
+    hasher: SeedableRandomState,
+    holds: Lookup<Hold>,
+    /// Those without holders, by the time at which they are removed.
     lingering: BTreeSet<(Time, u64)>,
+    /// When each of those is removed.
+    ends: BTreeMap<u64, Time>,
 }
 
 #[derive(Debug)]
 struct Hold {
-    holders: u32,
+    hash: u64,
     slot: u32,
-    /// When it is removed; only without holders.
-    until: Option<Time>,
+    holders: u32,
 }
 
 /// What [`Interests::acquire`] found.
@@ -36,27 +44,38 @@ pub(crate) enum Acquired {
 impl Interests {
     /// Up to `max` hashes, and the interest in everything for all further ones.
     pub(crate) fn new(seed: u64, max: usize) -> Self {
-        Self { max, holds: Lookup::new(seed), lingering: BTreeSet::new() }
+        Self {
+            max,
+            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
+            holds: Lookup::default(),
+            lingering: BTreeSet::new(),
+            ends: BTreeMap::new(),
+        }
     }
 
     /// One more holder.
     pub(crate) fn acquire(&mut self, hash: u64) -> Acquired {
-        let known = self.holds.get(&hash).is_some();
-        let taken = self.holds.len() - usize::from(self.holds.get(&INTEREST_ALL).is_some());
+        let known = self.get(hash).is_some();
+        let taken = self.holds.len() - usize::from(self.get(INTEREST_ALL).is_some());
         let hash = if known || taken < self.max { hash } else { INTEREST_ALL };
-        let Some(hold) = self.holds.get_mut(&hash) else {
+        let Some(hold) = self.get_mut(hash) else {
             return Acquired::Fresh(hash);
         };
+        let slot = hold.slot;
         hold.holders += 1;
-        if let Some(until) = hold.until.take() {
+        if hold.holders == 1
+            && let Some(until) = self.ends.remove(&hash)
+        {
             self.lingering.remove(&(until, hash));
         }
-        Acquired::Held(hold.slot)
+        Acquired::Held(slot)
     }
 
     /// The slot of a fresh interest, with its first holder.
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
-        self.holds.insert(hash, Hold { holders: 1, slot, until: None });
+        let Self { hasher, holds, .. } = self;
+        let hold = Hold { hash, slot, holders: 1 };
+        holds.insert(hasher.hash_one(hash), hold, |hold| hasher.hash_one(hold.hash));
     }
 
     /// One holder less; the last one's interest stays until `until`.
@@ -66,15 +85,15 @@ impl Interests {
     /// released first: what is left is wider than needed, never narrower.
     pub(crate) fn release(&mut self, hash: u64, until: Time) {
         let is_held = |hold: &Hold| hold.holders > 0;
-        let hash = if self.holds.get(&hash).is_some_and(is_held) { hash } else { INTEREST_ALL };
-        let Some(hold) = self.holds.get_mut(&hash) else {
+        let hash = if self.get(hash).is_some_and(is_held) { hash } else { INTEREST_ALL };
+        let Some(hold) = self.get_mut(hash) else {
             return;
         };
         match hold.holders {
             0 => {}
             1 => {
                 hold.holders = 0;
-                hold.until = Some(until);
+                self.ends.insert(hash, until);
                 self.lingering.insert((until, hash));
             }
             _ => hold.holders -= 1,
@@ -93,7 +112,19 @@ impl Interests {
             return None;
         }
         self.lingering.pop_first();
-        self.holds.remove(&hash).map(|hold| hold.slot)
+        self.ends.remove(&hash);
+        let Self { hasher, holds, .. } = self;
+        let found = |hold: &Hold| hold.hash == hash;
+        let gone = holds.remove(hasher.hash_one(hash), found, |hold| hasher.hash_one(hold.hash));
+        gone.map(|hold| hold.slot)
+    }
+
+    fn get(&self, hash: u64) -> Option<&Hold> {
+        self.holds.get(self.hasher.hash_one(hash), |hold| hold.hash == hash)
+    }
+
+    fn get_mut(&mut self, hash: u64) -> Option<&mut Hold> {
+        self.holds.get_mut(self.hasher.hash_one(hash), |hold| hold.hash == hash)
     }
 }
 

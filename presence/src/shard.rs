@@ -83,7 +83,7 @@ impl Shard {
             self.empty(slot, now);
         }
         let Store { config, owners, index, differ, events } = &mut self.store;
-        differ.sweep(index, config, now);
+        differ.sweep(index, now);
         let mut left = config.diff_events_max.saturating_mul(4);
         while left > 0
             && let Some((diff, work)) = differ.flush_next(owners, index, config, now)

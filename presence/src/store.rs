@@ -72,7 +72,7 @@ impl Store {
                         self.index.insert(topic, ix, at, pair.key())
                     }
                 };
-                self.differ.touch(topic, (ix, at), None, is_shown, (&self.config, now));
+                self.differ.touch(topic, (ix, at), None, is_shown, now);
                 Held::Presence { topic, pos, pair }
             }
         };
@@ -118,7 +118,7 @@ impl Store {
 
     /// Numbers the own log anew under another incarnation. Observers will see updates.
     pub(crate) fn rekey(&mut self, incarnation: u64, now: Time) {
-        let Self { config, owners, index, differ, .. } = self;
+        let Self { owners, index, differ, .. } = self;
         let me = owners.me();
         for (seq, (at, slot)) in (1..).zip(me.feed.live()) {
             let Held::Presence { topic, pos, pair } = &slot.held else {
@@ -140,7 +140,7 @@ impl Store {
                 continue;
             }
             let told = index.set_told(*topic, *pos, false);
-            differ.touch(*topic, here, told.then_some(old), true, (config, now));
+            differ.touch(*topic, here, told.then_some(old), true, now);
         }
         owners.rename_me(incarnation);
         if let Some(me) = owners.get_mut(NodeIx::SELF) {
@@ -202,7 +202,7 @@ impl Store {
             _ => None,
         };
         let is_shown = owner.is_some_and(Owner::is_shown);
-        self.differ.touch(topic, at, old, is_shown, (&self.config, now));
+        self.differ.touch(topic, at, old, is_shown, now);
     }
 
     fn interest(&mut self, ix: NodeIx, hash: u64, present: bool) {

@@ -1,50 +1,44 @@
-//! A hash map that can only be looked into.
+//! A hash table of small values whose keys are kept elsewhere.
 
-#![expect(clippy::disallowed_types, reason = "the one place: its order is never seen")]
+use std::fmt;
 
-use std::{borrow::Borrow, collections::HashMap, fmt, hash::Hash};
+use hashbrown::HashTable;
 
-use foldhash::{SharedSeed, quality::SeedableRandomState};
+/// A hash table without iteration: nothing can depend on the order of its values, so the same
+/// inputs give the same run, whatever the hashes are.
+///
+/// The caller brings the hash of what it looks for, and says which value it is. Who chooses the
+/// keys must not know the hash function's seed.
+pub(crate) struct Lookup<T>(HashTable<T>);
 
-/// A hash map without iteration: nothing can depend on the order of its keys, so the same inputs
-/// give the same run, whatever the seed is.
-pub(crate) struct Lookup<K, V>(HashMap<K, V, SeedableRandomState>);
-
-impl<K: Eq + Hash, V> Lookup<K, V> {
-    /// An empty map. Who chooses keys must not know the seed.
-    pub(crate) fn new(seed: u64) -> Self {
-        let state = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
-        Self(HashMap::with_hasher(state))
+impl<T> Lookup<T> {
+    /// The value with this hash that is the one.
+    pub(crate) fn get(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        self.0.find(hash, is_it)
     }
 
-    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
-        self.0.get(key)
+    pub(crate) fn get_mut(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        self.0.find_mut(hash, is_it)
     }
 
-    pub(crate) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
-    where
-        K: Borrow<Q>,
-    {
-        self.0.get_mut(key)
+    /// Adds a value that is not there. `hash_of` gives the hash of any value again, when the table
+    /// grows.
+    pub(crate) fn insert(&mut self, hash: u64, value: T, hash_of: impl Fn(&T) -> u64) {
+        self.0.insert_unique(hash, value, hash_of);
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        self.0.insert(key, value)
-    }
-
-    /// Also gives memory back, once most of it is unused.
-    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
-        let value = self.0.remove(key);
+    /// Also gives memory back, once most of it is unused; `hash_of` as in [`Self::insert`].
+    pub(crate) fn remove(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&T) -> bool,
+        hash_of: impl Fn(&T) -> u64,
+    ) -> Option<T> {
+        let (value, _) = self.0.find_entry(hash, is_it).ok()?.remove();
         if self.0.capacity() > 64 && self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to(self.0.len() * 2);
+            self.0.shrink_to(self.0.len() * 2, hash_of);
         }
-        value
+        Some(value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -52,9 +46,15 @@ impl<K: Eq + Hash, V> Lookup<K, V> {
     }
 }
 
-impl<K, V> fmt::Debug for Lookup<K, V> {
+impl<T> Default for Lookup<T> {
+    fn default() -> Self {
+        Self(HashTable::new())
+    }
+}
+
+impl<T> fmt::Debug for Lookup<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lookup({} keys)", self.0.len())
+        write!(f, "Lookup({} values)", self.0.len())
     }
 }
 
@@ -62,16 +62,23 @@ impl<K, V> fmt::Debug for Lookup<K, V> {
 mod tests {
     use super::*;
 
+    /// Hashes that collide in all low bits.
+    const fn hash(n: &u64) -> u64 {
+        (*n % 7) << 60
+    }
+
     #[test]
     fn what_is_inserted_is_found_until_removed() {
-        let mut lookup = Lookup::new(7);
-        for n in 0..1000_u32 {
-            assert_eq!(lookup.insert(n, n * 2), None);
+        let mut lookup = Lookup::default();
+        for n in 0..500 {
+            lookup.insert(hash(&n), n, hash);
         }
-        assert_eq!(lookup.len(), 1000);
-        for n in 0..1000 {
-            assert_eq!(lookup.remove(&n), Some(n * 2));
-            assert_eq!(lookup.get(&n), None);
+        assert_eq!(lookup.len(), 500);
+        for n in 0..500 {
+            assert_eq!(lookup.get(hash(&n), |other| *other == n), Some(&n));
+            assert_eq!(lookup.remove(hash(&n), |other| *other == n, hash), Some(n));
+            assert_eq!(lookup.get(hash(&n), |other| *other == n), None);
+            assert_eq!(lookup.remove(hash(&n), |other| *other == n, hash), None);
         }
     }
 }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::Lookup;
 use crate::{NodeIx, Topic};
 
-/// With more members than this the keys are indexed; a scan is as fast below.
+/// With more members than this, keys and owners are indexed; a scan is as fast below.
 const SCAN_MAX: usize = 32;
 
 const NIL: u32 = u32::MAX;
@@ -21,13 +21,6 @@ pub(crate) struct Member {
     key: u64,
 }
 
-/// How many entries of a topic one owner has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
-    pub(crate) owner: NodeIx,
-    pub(crate) entries: u32,
-}
-
 /// The last member took the place of a removed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
@@ -39,56 +32,50 @@ pub(crate) struct Moved {
 #[derive(Debug)]
 pub(crate) struct Roster {
     pub(crate) name: Topic,
-    members: Vec<Member>,
-    shares: SmallVec<[Share; 2]>,
-    /// Different keys, of all owners.
-    keys: u32,
-    runs: Option<Box<Runs>>,
+    /// Most topics have few members, and many have one.
+    members: SmallVec<[Member; 1]>,
+    crowd: Option<Box<Crowd>>,
     /// Whether the topic is kept without members.
     pub(crate) pinned: bool,
 }
 
-/// The members with one key, chained.
-#[derive(Debug)]
-struct Runs {
-    heads: Lookup<u64, u32>,
-    /// The previous and next member with the same key; the same length as the members.
+/// What is kept of many members.
+#[derive(Debug, Default)]
+struct Crowd {
+    shares: Vec<Share>,
+    /// The newest member of each key.
+    heads: Lookup<u32>,
+    /// The next newer and the next older member with the same key, of each member.
     links: Vec<(u32, u32)>,
+}
+
+/// How many of the members one owner has.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    owner: NodeIx,
+    members: u32,
 }
 
 impl Roster {
     pub(crate) fn new(name: Topic) -> Self {
-        Self {
-            name,
-            members: Vec::new(),
-            shares: SmallVec::new(),
-            keys: 0,
-            runs: None,
-            pinned: false,
-        }
+        Self { name, members: SmallVec::new(), crowd: None, pinned: false }
     }
 
-    /// Adds an entry whose key has the hash `key`, and returns its place. `seed` is for the index.
-    pub(crate) fn insert(&mut self, owner: NodeIx, slot: u32, key: u64, seed: u64) -> u32 {
+    /// Adds an entry whose key has the hash `key`, and returns its place.
+    pub(crate) fn insert(&mut self, owner: NodeIx, slot: u32, key: u64) -> u32 {
         let pos = u32::try_from(self.members.len()).unwrap_or(NIL);
-        self.keys += u32::from(!self.has(key));
-        if self.members.is_empty() {
-            // Most topics have few members, and many have one.
-            self.members.reserve_exact(1);
+        if self.members.len() == self.members.capacity() {
+            self.members.reserve_exact(self.members.len() / 2 + 1);
         }
         self.members.push(Member { slot, owner, told: false, key });
-        match self.shares.iter_mut().find(|share| share.owner == owner) {
-            Some(share) => share.entries += 1,
-            None => self.shares.push(Share { owner, entries: 1 }),
-        }
-        if let Some(runs) = &mut self.runs {
-            runs.push(key);
+        if let Some(crowd) = &mut self.crowd {
+            crowd.push(&self.members);
         } else if self.members.len() > SCAN_MAX {
-            let mut runs = Runs { heads: Lookup::new(seed), links: Vec::new() };
-            for member in &self.members {
-                runs.push(member.key);
+            let mut crowd = Box::<Crowd>::default();
+            for len in 1..=self.members.len() {
+                crowd.push(&self.members[..len]);
             }
-            self.runs = Some(Box::new(runs));
+            self.crowd = Some(crowd);
         }
         pos
     }
@@ -96,41 +83,31 @@ impl Roster {
     /// Removes the entry at `pos`; another one may have to be told its new place, `pos`.
     pub(crate) fn remove(&mut self, pos: u32) -> Option<Moved> {
         let index = pos as usize;
-        let gone = *self.members.get(index)?;
-        if let Some(runs) = &mut self.runs {
-            runs.swap_remove(index, &self.members);
+        if index >= self.members.len() {
+            return None;
+        }
+        if let Some(crowd) = &mut self.crowd {
+            crowd.swap_remove(index, &self.members);
         }
         self.members.swap_remove(index);
-        if let Some(at) = self.shares.iter().position(|share| share.owner == gone.owner) {
-            self.shares[at].entries -= 1;
-            if self.shares[at].entries == 0 {
-                self.shares.swap_remove(at);
-            }
-        }
-        self.keys -= u32::from(!self.has(gone.key));
         if self.members.len() < SCAN_MAX / 2 {
-            self.runs = None;
+            self.crowd = None;
         }
         if self.members.capacity() > 64 && self.members.len() < self.members.capacity() / 4 {
-            self.members.shrink_to(self.members.len() * 2);
+            // There is no half of it: room for some more comes with the next one.
+            self.members.shrink_to_fit();
         }
         self.members.get(index).map(|moved| Moved { owner: moved.owner, slot: moved.slot })
     }
 
     /// The members with a key of this hash: nearly always all have the same key.
     pub(crate) fn find(&self, key: u64) -> SmallVec<[Member; 4]> {
-        match &self.runs {
+        match &self.crowd {
             None => self.members.iter().filter(|member| member.key == key).copied().collect(),
-            Some(runs) => {
-                runs.chain(key).filter_map(|at| self.members.get(at as usize)).copied().collect()
+            Some(crowd) => {
+                let found = crowd.chain(key, &self.members);
+                found.filter_map(|at| self.members.get(at as usize)).copied().collect()
             }
-        }
-    }
-
-    fn has(&self, key: u64) -> bool {
-        match &self.runs {
-            None => self.members.iter().any(|member| member.key == key),
-            Some(runs) => runs.heads.get(&key).is_some(),
         }
     }
 
@@ -142,70 +119,133 @@ impl Roster {
         &mut self.members
     }
 
-    pub(crate) fn shares(&self) -> &[Share] {
-        &self.shares
+    /// Whether this owner has a member.
+    pub(crate) fn has_owner(&self, owner: NodeIx) -> bool {
+        match &self.crowd {
+            None => self.members.iter().any(|member| member.owner == owner),
+            Some(crowd) => crowd.shares.iter().any(|share| share.owner == owner),
+        }
     }
 
-    /// Different keys, of all owners, hidden ones too.
-    pub(crate) fn keys(&self) -> u32 {
-        self.keys
-    }
-
-    /// Different keys of the members that pass. O(members).
-    pub(crate) fn keys_where(&self, pass: impl Fn(&Member) -> bool) -> usize {
-        let mut keys: Vec<u64> =
-            self.members.iter().filter(|m| pass(m)).map(|member| member.key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.len()
+    /// The members of the owners that pass, and the different keys among these.
+    ///
+    /// O(owners) where all pass, else O(members).
+    pub(crate) fn count(&self, pass: impl Fn(NodeIx) -> bool) -> (usize, usize) {
+        match &self.crowd {
+            None => {
+                let passing = || self.members.iter().filter(|member| pass(member.owner));
+                let is_first = |(at, member): &(usize, &Member)| {
+                    passing().take(*at).all(|before| before.key != member.key)
+                };
+                (passing().count(), passing().enumerate().filter(is_first).count())
+            }
+            Some(crowd) => {
+                let shares = crowd.shares.iter().filter(|share| pass(share.owner));
+                let members = shares.map(|share| share.members as usize).sum();
+                if members == self.members.len() {
+                    (members, crowd.heads.len())
+                } else {
+                    (members, crowd.keys(&self.members, pass))
+                }
+            }
+        }
     }
 }
 
-impl Runs {
-    /// Follows the member that was just added.
-    fn push(&mut self, key: u64) {
+impl Crowd {
+    /// Follows the last member, that was just added.
+    fn push(&mut self, members: &[Member]) {
+        let Some(Member { owner, key, .. }) = members.last().copied() else {
+            return;
+        };
+        match self.shares.iter_mut().find(|share| share.owner == owner) {
+            Some(share) => share.members += 1,
+            None => self.shares.push(Share { owner, members: 1 }),
+        }
         let at = u32::try_from(self.links.len()).unwrap_or(NIL);
-        let next = self.heads.insert(key, at).unwrap_or(NIL);
-        self.set_prev(next, at);
-        self.links.push((NIL, next));
+        let older = match self.heads.get_mut(key, |head| key_of(members, *head) == key) {
+            Some(head) => std::mem::replace(head, at),
+            None => {
+                self.heads.insert(key, at, |head| key_of(members, *head));
+                NIL
+            }
+        };
+        self.set_newer(older, at);
+        self.links.push((NIL, older));
     }
 
     /// Follows `swap_remove(index)`, just before it.
     fn swap_remove(&mut self, index: usize, members: &[Member]) {
-        let (prev, next) = self.links[index];
-        self.set_next(members[index].key, prev, next);
-        self.set_prev(next, prev);
+        let gone = members[index];
+        if let Some(at) = self.shares.iter().position(|share| share.owner == gone.owner) {
+            self.shares[at].members -= 1;
+            if self.shares[at].members == 0 {
+                self.shares.swap_remove(at);
+            }
+        }
+        let here = u32::try_from(index).unwrap_or(NIL);
+        let (newer, older) = self.links[index];
+        self.set_older(newer, (here, older), members);
+        self.set_newer(older, newer);
         // Unlinked; now the last one moves here.
         let last = self.links.len() - 1;
         if last != index {
-            let (prev, next) = self.links[last];
-            let here = u32::try_from(index).unwrap_or(NIL);
-            self.set_next(members[last].key, prev, here);
-            self.set_prev(next, here);
+            let (newer, older) = self.links[last];
+            let there = u32::try_from(last).unwrap_or(NIL);
+            self.set_older(newer, (there, here), members);
+            self.set_newer(older, here);
         }
         self.links.swap_remove(index);
     }
 
-    fn set_next(&mut self, key: u64, at: u32, next: u32) {
-        match self.links.get_mut(at as usize) {
-            Some(link) => link.1 = next,
-            None if next == NIL => drop(self.heads.remove(&key)),
-            None => drop(self.heads.insert(key, next)),
-        }
-    }
-
-    fn set_prev(&mut self, at: u32, prev: u32) {
+    /// The member `at` is followed by `new` in place of `old`; `NIL` stands for the head.
+    fn set_older(&mut self, at: u32, (old, new): (u32, u32), members: &[Member]) {
         if let Some(link) = self.links.get_mut(at as usize) {
-            link.0 = prev;
+            link.1 = new;
+            return;
+        }
+        let key = key_of(members, old);
+        if new == NIL {
+            let hash_of = |head: &u32| key_of(members, *head);
+            self.heads.remove(key, |head| *head == old, hash_of);
+        } else if let Some(head) = self.heads.get_mut(key, |head| *head == old) {
+            *head = new;
         }
     }
 
-    fn chain(&self, key: u64) -> impl Iterator<Item = u32> {
-        let head = self.heads.get(&key).copied();
+    fn set_newer(&mut self, at: u32, newer: u32) {
+        if let Some(link) = self.links.get_mut(at as usize) {
+            link.0 = newer;
+        }
+    }
+
+    fn chain(&self, key: u64, members: &[Member]) -> impl Iterator<Item = u32> {
+        let head = self.heads.get(key, |head| key_of(members, *head) == key).copied();
         std::iter::successors(head, |at| {
-            self.links.get(*at as usize).map(|link| link.1).filter(|next| *next != NIL)
+            self.links.get(*at as usize).map(|link| link.1).filter(|older| *older != NIL)
         })
     }
+
+    /// Different keys of the members whose owners pass: each is counted at the newest of these.
+    fn keys(&self, members: &[Member], pass: impl Fn(NodeIx) -> bool) -> usize {
+        let passes = |at: u32| members.get(at as usize).map(|member| pass(member.owner));
+        let is_newest = |newer: u32| {
+            let mut at = newer;
+            while let Some(passes) = passes(at) {
+                if passes {
+                    return false;
+                }
+                at = self.links[at as usize].0;
+            }
+            true
+        };
+        let passing = members.iter().zip(&self.links).filter(|(member, _)| pass(member.owner));
+        passing.filter(|(_, (newer, _))| is_newest(*newer)).count()
+    }
+}
+
+fn key_of(members: &[Member], at: u32) -> u64 {
+    members.get(at as usize).map_or(0, |member| member.key)
 }
 
 #[cfg(test)]
@@ -234,12 +274,16 @@ mod tests {
                         model.get(at).map(|m| Moved { owner: NodeIx(m.1), slot: m.0 });
                     prop_assert_eq!(moved, expected);
                 } else {
-                    let pos = roster.insert(NodeIx(owner), slot, key, 1);
+                    let pos = roster.insert(NodeIx(owner), slot, key);
                     prop_assert_eq!(pos as usize, model.len());
                     model.push((slot, owner, key));
                 }
-                let keys: BTreeSet<_> = model.iter().map(|m| m.2).collect();
-                prop_assert_eq!(roster.keys() as usize, keys.len());
+                for hidden in 0..4 {
+                    let shown = || model.iter().filter(|m| m.1 != hidden);
+                    let keys: BTreeSet<_> = shown().map(|m| m.2).collect();
+                    let count = roster.count(|owner| owner != NodeIx(hidden));
+                    prop_assert_eq!(count, (shown().count(), keys.len()));
+                }
                 for key in 0..6 {
                     let found: BTreeSet<_> = roster.find(key).iter().map(|m| m.slot).collect();
                     let expected: BTreeSet<_> =
@@ -247,9 +291,8 @@ mod tests {
                     prop_assert_eq!(found, expected);
                 }
                 for owner in 0..3 {
-                    let share = roster.shares().iter().find(|s| s.owner == NodeIx(owner));
-                    let expected = model.iter().filter(|m| m.1 == owner).count();
-                    prop_assert_eq!(share.map_or(0, |s| s.entries) as usize, expected);
+                    let expected = model.iter().any(|m| m.1 == owner);
+                    prop_assert_eq!(roster.has_owner(NodeIx(owner)), expected);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Shard;
 use crate::{
     NodeIx, Ref, Topic,
-    index::{Member, Roster, Share},
+    index::{Member, Roster},
 };
 
 /// One client in one topic.
@@ -126,14 +126,7 @@ impl Shard {
 
     fn count_of(&self, roster: &Roster) -> Count {
         let owners = &self.store.owners;
-        let is_shown = |share: &&Share| owners.is_shown(share.owner);
-        let shares = roster.shares();
-        let entries = shares.iter().filter(is_shown).map(|share| share.entries as usize).sum();
-        let keys = if shares.iter().all(|share| is_shown(&share)) {
-            roster.keys() as usize
-        } else {
-            roster.keys_where(|member| owners.is_shown(member.owner))
-        };
+        let (entries, keys) = roster.count(|owner| owners.is_shown(owner));
         Count { entries, keys }
     }
 }
