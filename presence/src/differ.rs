@@ -13,7 +13,7 @@ use crate::{
     Change, Config, Diff, Entry, NodeIx, Ref, Time, Topic,
     feed::Held,
     index::{Index, Member, TopicId},
-    owner::Owners,
+    owner::{OwnerId, Owners},
     range::Pair,
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Differ {
     /// By topic; a node observes most of the topics that it knows.
     watched: Vec<Option<Watched>>,
     due: Queue,
-    sweeps: BTreeMap<NodeIx, Sweep>,
+    sweeps: BTreeMap<OwnerId, Sweep>,
     /// Above all versions of topics that are no longer observed: no topic and version ever
     /// stands for two states.
     base: u64,
@@ -49,7 +49,7 @@ struct Watched {
 /// What an observed topic's next diffs are made of.
 #[derive(Debug, Default)]
 struct Work {
-    pending: BTreeMap<(NodeIx, u32), Option<Old>>,
+    pending: BTreeMap<(OwnerId, u32), Option<Old>>,
     /// The first member whose bit may be wrong.
     scan: Option<usize>,
     due: Option<Turn>,
@@ -90,6 +90,7 @@ impl Queue {
 /// A value that observers were told and that is no longer there.
 #[derive(Debug)]
 pub(crate) struct Old {
+    pub(crate) owner: NodeIx,
     pub(crate) incarnation: u64,
     pub(crate) born: u64,
     pub(crate) reference: Ref,
@@ -176,7 +177,7 @@ impl Differ {
     pub(crate) fn touch(
         &mut self,
         id: TopicId,
-        at: (NodeIx, u32),
+        at: (OwnerId, u32),
         old: Option<Old>,
         is_shown: bool,
         now: Time,
@@ -196,7 +197,7 @@ impl Differ {
     pub(crate) fn pending_mut(
         &mut self,
         id: TopicId,
-        at: (NodeIx, u32),
+        at: (OwnerId, u32),
     ) -> Option<&mut Option<Old>> {
         self.watched_mut(id)?.work.as_mut()?.pending.get_mut(&at)
     }
@@ -211,8 +212,8 @@ impl Differ {
     }
 
     /// An owner was shown or hidden, or is no longer frozen.
-    pub(crate) fn start_sweep(&mut self, ix: NodeIx, now: Time) {
-        self.sweeps.insert(ix, Sweep { next: 0, since: now });
+    pub(crate) fn start_sweep(&mut self, who: OwnerId, now: Time) {
+        self.sweeps.insert(who, Sweep { next: 0, since: now });
     }
 
     /// When there is something to do.
@@ -225,21 +226,21 @@ impl Differ {
     pub(crate) fn sweep(&mut self, index: &Index, now: Time) {
         let mut left = SWEEP_MAX;
         while left > 0
-            && let Some((ix, sweep)) = self.sweeps.pop_first()
+            && let Some((who, sweep)) = self.sweeps.pop_first()
         {
             let end = self.watched.len().min(sweep.next + left);
             for at in sweep.next..end {
                 let (id, Some(watched)) = (TopicId::at(at), &mut self.watched[at]) else {
                     continue;
                 };
-                let has_entries = index.roster(id).is_some_and(|roster| roster.has_owner(ix));
-                if has_entries || watched.has_pending_of(ix) {
+                let has_entries = index.roster(id).is_some_and(|roster| roster.has_owner(who));
+                if has_entries || watched.has_pending_of(who) {
                     watched.work(&mut self.due, id, now).scan = Some(0);
                 }
             }
             left -= end.saturating_sub(sweep.next);
             if end < self.watched.len() {
-                self.sweeps.insert(ix, Sweep { next: end, ..sweep });
+                self.sweeps.insert(who, Sweep { next: end, ..sweep });
             }
         }
     }
@@ -293,11 +294,11 @@ impl Differ {
         let unchanged = members
             .iter()
             .filter(|m| m.told && watched.pending((m.owner, m.slot)).is_none())
-            .filter_map(|m| owners.get(m.owner)?.entry(m.owner, m.slot));
+            .filter_map(|m| owners.get(m.owner)?.entry(m.slot));
         let pending = watched.work.iter().flat_map(|work| &work.pending);
-        let old = pending.filter_map(|((ix, _), old)| {
+        let old = pending.filter_map(|(_, old)| {
             old.as_ref().map(|old| Entry {
-                owner: *ix,
+                owner: old.owner,
                 key: old.pair.key(),
                 meta: old.pair.meta(),
                 reference: old.reference,
@@ -310,12 +311,12 @@ impl Differ {
 
 impl Watched {
     /// The value kept for a slot, if one is.
-    fn pending(&self, at: (NodeIx, u32)) -> Option<&Option<Old>> {
+    fn pending(&self, at: (OwnerId, u32)) -> Option<&Option<Old>> {
         self.work.as_ref()?.pending.get(&at)
     }
 
-    fn has_pending_of(&self, ix: NodeIx) -> bool {
-        let slots = (ix, 0)..=(ix, u32::MAX);
+    fn has_pending_of(&self, who: OwnerId) -> bool {
+        let slots = (who, 0)..=(who, u32::MAX);
         self.work.as_ref().is_some_and(|work| work.pending.range(slots).next().is_some())
     }
 
@@ -342,24 +343,24 @@ impl Work {
         max: usize,
         changes: &mut Changes,
     ) -> (bool, usize) {
-        let mut next = (NodeIx::SELF, 0);
+        let mut next = (OwnerId::SELF, 0);
         let mut work = 0;
         // An update needs room for two, and annihilated ones count as work too.
         while changes.len() + 1 < max && work < max {
             let Some((&at, _)) = self.pending.range(next..).next() else {
                 return (true, work);
             };
-            let (ix, slot) = at;
-            if owners.is_frozen(ix) {
-                let Some(other) = ix.0.checked_add(1) else {
+            let (who, slot) = at;
+            if owners.is_frozen(who) {
+                let Some(other) = who.next() else {
                     return (true, work);
                 };
-                next = (NodeIx(other), 0);
+                next = (other, 0);
                 continue;
             }
             work += 1;
             let old = self.pending.remove(&at).flatten();
-            changes.compare(old, (ix, slot), id, owners, index);
+            changes.compare(old, (who, slot), id, owners, index);
         }
         (self.pending.range(next..).next().is_none(), work)
     }
@@ -405,12 +406,12 @@ impl Changes {
     fn compare(
         &mut self,
         old: Option<Old>,
-        (ix, at): (NodeIx, u32),
+        (who, at): (OwnerId, u32),
         id: TopicId,
         owners: &Owners,
         index: &mut Index,
     ) {
-        let owner = owners.get(ix);
+        let owner = owners.get(who);
         let slot = owner.and_then(|owner| owner.feed.slot(at));
         let mut now = None;
         if let (Some(owner), Some(slot)) = (owner, slot)
@@ -440,8 +441,7 @@ impl Changes {
 
     /// A member that did not change was shown or hidden.
     fn flip(&mut self, member: &Member, owners: &Owners) {
-        let Some(entry) = owners.get(member.owner).and_then(|o| o.entry(member.owner, member.slot))
-        else {
+        let Some(entry) = owners.get(member.owner).and_then(|o| o.entry(member.slot)) else {
             return;
         };
         let change = Change {

@@ -17,7 +17,7 @@ pub(crate) use self::{
     lookup::Lookup,
     roster::{Member, Moved, Roster},
 };
-use crate::{NodeIx, Topic};
+use crate::{Topic, owner::OwnerId};
 
 /// A topic's small number while something refers to the topic; then it is given to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +64,7 @@ impl Index {
     pub(crate) fn insert(
         &mut self,
         topic: &Topic,
-        owner: NodeIx,
+        owner: OwnerId,
         slot: u32,
         key: &str,
     ) -> (TopicId, u32) {
@@ -211,14 +211,14 @@ mod tests {
     #[test]
     fn a_topic_is_forgotten_with_its_last_entry_unless_pinned() {
         let mut index = Index::new(1);
-        let (id, pos) = index.insert(&topic("a"), NodeIx::SELF, 0, "k");
+        let (id, pos) = index.insert(&topic("a"), OwnerId::SELF, 0, "k");
         index.pin(&topic("a"));
         assert_eq!(index.remove(id, pos), None);
         assert_eq!(index.id(&topic("a")), Some(id));
         index.unpin(id);
         assert_eq!(index.id(&topic("a")), None);
         // Its number is used again.
-        assert_eq!(index.insert(&topic("b"), NodeIx::SELF, 0, "k").0, id);
+        assert_eq!(index.insert(&topic("b"), OwnerId::SELF, 0, "k").0, id);
         assert_eq!(index.ids.len(), 1);
     }
 
@@ -226,7 +226,7 @@ mod tests {
     fn names_come_in_order_within_the_prefix() {
         let mut index = Index::new(1);
         for name in ["room:b", "lobby", "room:a", "rooms", "room:c"] {
-            index.insert(&topic(name), NodeIx::SELF, 0, "k");
+            index.insert(&topic(name), OwnerId::SELF, 0, "k");
         }
         index.pin(&topic("room:empty"));
         let names = |prefix, after| -> Vec<String> {

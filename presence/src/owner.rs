@@ -3,22 +3,33 @@
 //! An owner that the members' list calls down is hidden by a flag: its log stays as it is, so
 //! that only what it missed has to be transferred when it comes back. Then it stays hidden until
 //! its log is caught up with, so that nobody sees clients come back who left meanwhile. A
-//! forgotten owner is freed; its grave keeps other nodes from bringing it back.
+//! forgotten owner is freed, little by little when it is large; its grave keeps other nodes from
+//! bringing it back.
 
 mod graves;
+mod leaving;
 
 use std::collections::BTreeMap;
 
 pub(crate) use self::graves::Graves;
+use self::leaving::Leaving;
 use crate::{
     Actor, Dot, Entry, NodeIx, Replica, Time,
     feed::{Feed, Held},
     reference::Refs,
 };
 
+/// An owner's small number in this shard, until nothing is left of it; then it is given to another.
+///
+/// A node's number ([`NodeIx`]) leads to the one run of it that is known; earlier ones, and nodes
+/// that had the number before, may still be there under theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnerId(u16);
+
 /// One run of one node, as this shard knows it.
 #[derive(Debug)]
 pub(crate) struct Owner {
+    pub(crate) ix: NodeIx,
     pub(crate) replica: Replica,
     pub(crate) refs: Refs,
     pub(crate) feed: Feed,
@@ -44,19 +55,43 @@ pub(crate) enum Phase {
     },
 }
 
-/// All owners; this node itself is [`NodeIx::SELF`].
+/// All owners; this node itself is [`OwnerId::SELF`].
 #[derive(Debug)]
 pub(crate) struct Owners {
     shard: u16,
     me: Owner,
+    /// By their numbers, less one.
     others: Vec<Option<Box<Owner>>>,
+    by_ix: BTreeMap<NodeIx, OwnerId>,
     /// When owners that are being caught up with are shown at the latest.
-    deadlines: BTreeMap<NodeIx, Time>,
+    deadlines: BTreeMap<OwnerId, Time>,
+    leaving: Leaving,
+}
+
+impl OwnerId {
+    /// This node.
+    pub(crate) const SELF: Self = Self(0);
+
+    /// The one after it, if there can be one.
+    pub(crate) fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+
+    /// Its place among the others.
+    fn place(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn at(number: u16) -> Self {
+        Self(number)
+    }
 }
 
 impl Owner {
-    fn new(replica: Replica, shard: u16, phase: Phase) -> Self {
+    fn new(ix: NodeIx, replica: Replica, shard: u16, phase: Phase) -> Self {
         Self {
+            ix,
             refs: Refs::new(&replica, shard),
             replica,
             feed: Feed::default(),
@@ -108,13 +143,13 @@ impl Owner {
     }
 
     /// The entry in a slot.
-    pub(crate) fn entry(&self, ix: NodeIx, at: u32) -> Option<Entry<'_>> {
+    pub(crate) fn entry(&self, at: u32) -> Option<Entry<'_>> {
         let slot = self.feed.slot(at)?;
         let Held::Presence { pair, .. } = &slot.held else {
             return None;
         };
         Some(Entry {
-            owner: ix,
+            owner: self.ix,
             key: pair.key(),
             meta: pair.meta(),
             reference: self.refs.at(slot.seq),
@@ -127,37 +162,77 @@ impl Owners {
     pub(crate) fn new(shard: u16, me: Replica) -> Self {
         Self {
             shard,
-            me: Owner::new(me, shard, Phase::Shown),
+            me: Owner::new(NodeIx::SELF, me, shard, Phase::Shown),
             others: Vec::new(),
+            by_ix: BTreeMap::new(),
             deadlines: BTreeMap::new(),
+            leaving: Leaving::default(),
         }
     }
 
     /// Adds an owner that has to be caught up with, until `deadline` at the latest.
     pub(crate) fn insert(&mut self, ix: NodeIx, replica: Replica, deadline: Time) {
-        let Some(at) = ix.index().checked_sub(1) else {
+        let vacant = self.others.iter().position(Option::is_none);
+        let place = vacant.unwrap_or(self.others.len());
+        // A cluster has far fewer nodes than there are numbers.
+        let Some(id) = u16::try_from(place + 1).ok().map(OwnerId).filter(|_| ix != NodeIx::SELF)
+        else {
             return;
         };
-        if self.others.len() <= at {
-            self.others.resize_with(at + 1, || None);
-        }
         let phase = Phase::CatchingUp { target: None, frozen: false };
-        self.others[at] = Some(Box::new(Owner::new(replica, self.shard, phase)));
-        self.deadlines.insert(ix, deadline);
+        let owner = Some(Box::new(Owner::new(ix, replica, self.shard, phase)));
+        match self.others.get_mut(place) {
+            Some(vacant) => *vacant = owner,
+            None => self.others.push(owner),
+        }
+        self.by_ix.insert(ix, id);
+        self.deadlines.insert(id, deadline);
     }
 
-    pub(crate) fn remove(&mut self, ix: NodeIx) -> Option<Box<Owner>> {
-        self.deadlines.remove(&ix);
-        self.others.get_mut(ix.index().checked_sub(1)?)?.take()
+    /// Hides another owner for good, to be freed; its node's number can be given to another.
+    pub(crate) fn dismiss(&mut self, ix: NodeIx, now: Time) {
+        if let Some(id) = self.by_ix.remove(&ix) {
+            self.set_phase(id, Phase::Hidden { heard: None }, None);
+            self.leaving.push(id, ix, now);
+        }
+    }
+
+    /// The owner that is to be freed first.
+    pub(crate) fn next_leaving(&self) -> Option<OwnerId> {
+        self.leaving.first()
+    }
+
+    /// Forgets that owner; nothing may refer to it any more.
+    pub(crate) fn free_next_leaving(&mut self) {
+        let place = self.leaving.pop().and_then(OwnerId::place);
+        if let Some(owner) = place.and_then(|place| self.others.get_mut(place)) {
+            *owner = None;
+        }
+    }
+
+    /// Owners that are to be freed.
+    pub(crate) fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
+    /// Whether a change of an owner's interest changes what its node wants. Where an owner is to
+    /// be freed, the next one under its node's number may want the same.
+    pub(crate) fn is_news(
+        &mut self,
+        (id, ix): (OwnerId, NodeIx),
+        hash: u64,
+        present: bool,
+    ) -> bool {
+        self.leaving.is_news((id, ix), hash, present)
     }
 
     /// Shows or hides another owner.
-    pub(crate) fn set_phase(&mut self, ix: NodeIx, phase: Phase, deadline: Option<Time>) {
+    pub(crate) fn set_phase(&mut self, id: OwnerId, phase: Phase, deadline: Option<Time>) {
         match deadline {
-            Some(deadline) => drop(self.deadlines.insert(ix, deadline)),
-            None => drop(self.deadlines.remove(&ix)),
+            Some(deadline) => drop(self.deadlines.insert(id, deadline)),
+            None => drop(self.deadlines.remove(&id)),
         }
-        if let Some(owner) = self.other_mut(ix) {
+        if let Some(owner) = id.place().and_then(|place| self.others.get_mut(place)?.as_mut()) {
             owner.phase = phase;
         }
     }
@@ -172,32 +247,42 @@ impl Owners {
         &self.me
     }
 
-    pub(crate) fn get(&self, ix: NodeIx) -> Option<&Owner> {
-        match ix.index().checked_sub(1) {
+    pub(crate) fn get(&self, id: OwnerId) -> Option<&Owner> {
+        match id.place() {
             None => Some(&self.me),
-            Some(at) => self.others.get(at)?.as_deref(),
+            Some(place) => self.others.get(place)?.as_deref(),
         }
     }
 
-    pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Owner> {
-        if ix == NodeIx::SELF { Some(&mut self.me) } else { self.other_mut(ix) }
+    pub(crate) fn get_mut(&mut self, id: OwnerId) -> Option<&mut Owner> {
+        match id.place() {
+            None => Some(&mut self.me),
+            Some(place) => self.others.get_mut(place)?.as_deref_mut(),
+        }
     }
 
-    /// As [`Self::get_mut`], but never this node.
-    pub(crate) fn other_mut(&mut self, ix: NodeIx) -> Option<&mut Owner> {
-        self.others.get_mut(ix.index().checked_sub(1)?)?.as_deref_mut()
+    /// The run of a node that is known.
+    pub(crate) fn of(&self, ix: NodeIx) -> Option<&Owner> {
+        if ix == NodeIx::SELF { Some(&self.me) } else { self.get(*self.by_ix.get(&ix)?) }
     }
 
+    /// As [`Self::of`], but never this node.
+    pub(crate) fn other(&mut self, ix: NodeIx) -> Option<(OwnerId, &mut Owner)> {
+        let id = *self.by_ix.get(&ix)?;
+        self.get_mut(id).map(|owner| (id, owner))
+    }
+
+    /// The known runs of all nodes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Owner> {
-        std::iter::once(&self.me).chain(self.others.iter().flatten().map(|owner| &**owner))
+        std::iter::once(&self.me).chain(self.by_ix.values().filter_map(|id| self.get(*id)))
     }
 
-    pub(crate) fn is_shown(&self, ix: NodeIx) -> bool {
-        self.get(ix).is_some_and(Owner::is_shown)
+    pub(crate) fn is_shown(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(Owner::is_shown)
     }
 
-    pub(crate) fn is_frozen(&self, ix: NodeIx) -> bool {
-        self.get(ix).is_some_and(Owner::is_frozen)
+    pub(crate) fn is_frozen(&self, id: OwnerId) -> bool {
+        self.get(id).is_some_and(Owner::is_frozen)
     }
 
     /// The name of an owner's operation.
@@ -205,14 +290,15 @@ impl Owners {
         Dot::new(Actor { replica: owner.replica.clone(), shard: self.shard }, seq)
     }
 
-    /// When the next owner has to be shown, caught up with or not.
+    /// When the next owner has to be shown, caught up with or not, or freed.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.values().min().copied()
+        let to_show = self.deadlines.values().min().copied();
+        to_show.into_iter().chain(self.leaving.since()).min()
     }
 
     /// Owners whose deadline has passed.
-    pub(crate) fn overdue(&self, now: Time) -> Vec<NodeIx> {
-        self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(ix, _)| *ix).collect()
+    pub(crate) fn overdue(&self, now: Time) -> Vec<OwnerId> {
+        self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
     }
 }
 
@@ -230,7 +316,7 @@ mod tests {
     #[test]
     fn a_new_owner_waits_for_a_head_and_for_reaching_it() {
         let mut owners = owners();
-        let owner = owners.get_mut(NodeIx(3)).unwrap();
+        let (_, owner) = owners.other(NodeIx(3)).unwrap();
         assert!(!owner.is_shown() && !owner.is_caught_up());
         owner.hear(5);
         assert!(!owner.is_caught_up());
@@ -248,11 +334,16 @@ mod tests {
         let mut owners = owners();
         assert_eq!(owners.next_deadline(), Some(Time::from_micros(10)));
         assert!(owners.overdue(Time::from_micros(9)).is_empty());
-        assert_eq!(owners.overdue(Time::from_micros(10)), [NodeIx(3)]);
-        owners.set_phase(NodeIx(3), Phase::Shown, None);
+        let (id, _) = owners.other(NodeIx(3)).unwrap();
+        assert_eq!(owners.overdue(Time::from_micros(10)), [id]);
+        owners.set_phase(id, Phase::Shown, None);
         assert_eq!(owners.next_deadline(), None);
-        assert!(owners.is_shown(NodeIx(3)));
-        assert!(owners.remove(NodeIx(3)).is_some());
-        assert!(!owners.is_shown(NodeIx(3)) && owners.is_shown(NodeIx::SELF));
+        assert!(owners.is_shown(id));
+        owners.dismiss(NodeIx(3), Time::from_micros(20));
+        assert_eq!(owners.next_deadline(), Some(Time::from_micros(20)));
+        assert!(owners.of(NodeIx(3)).is_none() && !owners.is_shown(id));
+        owners.free_next_leaving();
+        assert!(owners.get(id).is_none() && owners.is_shown(OwnerId::SELF));
+        assert_eq!((owners.next_deadline(), owners.leaving()), (None, 0));
     }
 }

@@ -68,14 +68,16 @@ impl Shard {
         }
     }
 
-    /// Does what is due at `now`: tells observers, shows owners, removes interests.
+    /// Does what is due at `now`: tells observers, shows owners, frees forgotten ones, removes
+    /// interests.
     ///
     /// The work of one call is bounded; when there is more, [`Self::poll_timeout`] is not in the
     /// future.
     pub fn handle_timeout(&mut self, now: Time) {
-        for ix in self.store.owners.overdue(now) {
-            self.show(ix, now);
+        for who in self.store.owners.overdue(now) {
+            self.show(who, now);
         }
+        self.store.reap(now);
         for _ in 0..EXPIRE_MAX {
             let Some(slot) = self.interests.expire(now) else {
                 break;

@@ -4,13 +4,16 @@
 use std::collections::VecDeque;
 
 use crate::{
-    Config, Event, INTEREST_ALL, NodeIx, Replica, Time, Topic,
+    Config, Event, INTEREST_ALL, Replica, Time, Topic,
     differ::{Differ, Old},
     feed::{Former, Held},
     index::{Index, TopicId},
-    owner::{Owner, Owners},
+    owner::{Owner, OwnerId, Owners},
     range::{Bitmap, Pair},
 };
+
+/// Slots of owners that are gone that are emptied between two inputs.
+const REAP_MAX: usize = 1024;
 
 /// The state of a shard, own and others'.
 #[derive(Debug)]
@@ -45,75 +48,83 @@ impl Store {
     /// The change `seq` puts a tenant into a slot, whatever was there.
     pub(crate) fn put(
         &mut self,
-        (ix, at): (NodeIx, u32),
+        (who, at): (OwnerId, u32),
         (seq, born): (u64, u64),
         tenant: Tenant<'_>,
         now: Time,
     ) {
-        let Some(owner) = self.owners.get_mut(ix) else {
+        let Some(owner) = self.owners.get_mut(who) else {
             return;
         };
         let is_shown = owner.is_shown();
         let former = owner.feed.take(at);
         let held = match tenant {
             Tenant::Interest { hash } => {
-                self.detach((ix, at), former, now);
-                self.interest(ix, hash, true);
+                self.detach((who, at), former, now);
+                self.interest(who, hash, true);
                 Held::Interest { hash }
             }
             Tenant::Presence { topic, pair } => {
                 let (topic, pos) = match self.place_of(former.as_ref(), topic, &pair) {
                     Some((topic, pos)) => {
-                        self.touch((ix, at), former, (topic, pos), now);
+                        self.touch((who, at), former, (topic, pos), now);
                         (topic, pos)
                     }
                     None => {
-                        self.detach((ix, at), former, now);
-                        self.index.insert(topic, ix, at, pair.key())
+                        self.detach((who, at), former, now);
+                        self.index.insert(topic, who, at, pair.key())
                     }
                 };
-                self.differ.touch(topic, (ix, at), None, is_shown, now);
+                self.differ.touch(topic, (who, at), None, is_shown, now);
                 Held::Presence { topic, pos, pair }
             }
         };
-        if let Some(owner) = self.owners.get_mut(ix) {
+        if let Some(owner) = self.owners.get_mut(who) {
             owner.feed.append(at, seq, born, held);
         }
     }
 
     /// The change `seq` empties a slot.
-    pub(crate) fn remove(&mut self, (ix, at): (NodeIx, u32), seq: u64, now: Time) {
-        let Some(owner) = self.owners.get_mut(ix) else {
+    pub(crate) fn remove(&mut self, (who, at): (OwnerId, u32), seq: u64, now: Time) {
+        let Some(owner) = self.owners.get_mut(who) else {
             return;
         };
         let former = owner.feed.take(at);
         owner.feed.bury(at, seq);
         let capacity = self.config.tombstones(owner.feed.len());
         owner.feed.trim(capacity);
-        self.detach((ix, at), former, now);
+        self.detach((who, at), former, now);
     }
 
     /// Empties the slots that are not in the bitmap.
-    pub(crate) fn retain(&mut self, ix: NodeIx, bits: &Bitmap, now: Time) {
-        let width = self.owners.get(ix).map_or(0, |owner| owner.feed.width());
+    pub(crate) fn retain(&mut self, who: OwnerId, bits: &Bitmap, now: Time) {
+        let width = self.owners.get(who).map_or(0, |owner| owner.feed.width());
         for at in 0..width {
             if !bits.contains(at)
-                && let Some(owner) = self.owners.get_mut(ix)
+                && let Some(owner) = self.owners.get_mut(who)
             {
                 let former = owner.feed.take(at);
-                self.detach((ix, at), former, now);
+                self.detach((who, at), former, now);
             }
         }
     }
 
     /// Empties all slots of an owner.
-    pub(crate) fn clear(&mut self, ix: NodeIx, now: Time) {
-        while let Some(owner) = self.owners.get_mut(ix)
-            && let Some(at) = owner.feed.oldest()
-        {
-            let former = owner.feed.take(at);
-            self.detach((ix, at), former, now);
+    pub(crate) fn clear(&mut self, who: OwnerId, now: Time) {
+        while self.take_oldest(who, now) {}
+    }
+
+    /// Frees some of what owners that are gone have left; whether nothing is left of them.
+    pub(crate) fn reap(&mut self, now: Time) -> bool {
+        for _ in 0..REAP_MAX {
+            let Some(who) = self.owners.next_leaving() else {
+                break;
+            };
+            if !self.take_oldest(who, now) {
+                self.owners.free_next_leaving();
+            }
         }
+        self.owners.next_leaving().is_none()
     }
 
     /// Numbers the own log anew under another incarnation. Observers will see updates.
@@ -127,9 +138,14 @@ impl Store {
             if !differ.is_watched(*topic) {
                 continue;
             }
-            let here = (NodeIx::SELF, at);
-            let old =
-                Old { incarnation, born: seq, reference: me.refs.at(slot.seq), pair: pair.clone() };
+            let here = (OwnerId::SELF, at);
+            let old = Old {
+                owner: me.ix,
+                incarnation,
+                born: seq,
+                reference: me.refs.at(slot.seq),
+                pair: pair.clone(),
+            };
             if let Some(pending) = differ.pending_mut(*topic, here) {
                 // The tenant that was told lives on under its new name.
                 if let Some(told) = pending
@@ -143,7 +159,7 @@ impl Store {
             differ.touch(*topic, here, told.then_some(old), true, now);
         }
         owners.rename_me(incarnation);
-        if let Some(me) = owners.get_mut(NodeIx::SELF) {
+        if let Some(me) = owners.get_mut(OwnerId::SELF) {
             me.feed.renumber();
         }
     }
@@ -163,12 +179,12 @@ impl Store {
     }
 
     /// Forgets what a slot held, wherever it is known.
-    fn detach(&mut self, (ix, at): (NodeIx, u32), former: Option<Former>, now: Time) {
+    fn detach(&mut self, (who, at): (OwnerId, u32), former: Option<Former>, now: Time) {
         let Some(former) = former else { return };
         match former.held {
-            Held::Interest { hash } => self.interest(ix, hash, false),
+            Held::Interest { hash } => self.interest(who, hash, false),
             Held::Presence { topic, pos, .. } => {
-                self.touch((ix, at), Some(former), (topic, pos), now);
+                self.touch((who, at), Some(former), (topic, pos), now);
                 if let Some(moved) = self.index.remove(topic, pos) {
                     if let Some(owner) = self.owners.get_mut(moved.owner) {
                         owner.feed.relocate(moved.slot, pos);
@@ -182,7 +198,7 @@ impl Store {
     /// Keeps the value for the topic's next diff, if observers know it.
     fn touch(
         &mut self,
-        at: (NodeIx, u32),
+        at: (OwnerId, u32),
         former: Option<Former>,
         (topic, pos): (TopicId, u32),
         now: Time,
@@ -196,8 +212,13 @@ impl Store {
             (Some(owner), Some(Former { seq, born, held: Held::Presence { pair, .. } }))
                 if is_told =>
             {
-                let incarnation = owner.replica.incarnation;
-                Some(Old { incarnation, born, reference: owner.refs.at(seq), pair })
+                Some(Old {
+                    owner: owner.ix,
+                    incarnation: owner.replica.incarnation,
+                    born,
+                    reference: owner.refs.at(seq),
+                    pair,
+                })
             }
             _ => None,
         };
@@ -205,14 +226,28 @@ impl Store {
         self.differ.touch(topic, at, old, is_shown, now);
     }
 
-    fn interest(&mut self, ix: NodeIx, hash: u64, present: bool) {
-        let Some(owner) = self.owners.get_mut(ix) else {
+    /// Empties the slot of an owner whose last change is the oldest, if one is left.
+    fn take_oldest(&mut self, who: OwnerId, now: Time) -> bool {
+        let Some(owner) = self.owners.get_mut(who) else {
+            return false;
+        };
+        let Some(at) = owner.feed.oldest() else {
+            return false;
+        };
+        let former = owner.feed.take(at);
+        self.detach((who, at), former, now);
+        true
+    }
+
+    fn interest(&mut self, who: OwnerId, hash: u64, present: bool) {
+        let Some(owner) = self.owners.get_mut(who) else {
             return;
         };
         if hash == INTEREST_ALL {
             owner.all_interest = present;
         }
-        if ix != NodeIx::SELF {
+        let ix = owner.ix;
+        if who != OwnerId::SELF && self.owners.is_news((who, ix), hash, present) {
             self.events.push_back(Event::Interest { owner: ix, hash, present });
         }
     }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::Lookup;
-use crate::{NodeIx, Topic};
+use crate::{Topic, owner::OwnerId};
 
 /// With more members than this, keys and owners are indexed; a scan is as fast below.
 const SCAN_MAX: usize = 32;
@@ -14,7 +14,7 @@ const NIL: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
     pub(crate) slot: u32,
-    pub(crate) owner: NodeIx,
+    pub(crate) owner: OwnerId,
     /// Of a topic that is observed: whether the observers know the entry as it is. Without
     /// meaning where a first old value is pending.
     pub(crate) told: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Member {
 /// The last member took the place of a removed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
-    pub(crate) owner: NodeIx,
+    pub(crate) owner: OwnerId,
     pub(crate) slot: u32,
 }
 
@@ -52,7 +52,7 @@ struct Crowd {
 /// How many of the members one owner has.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    owner: NodeIx,
+    owner: OwnerId,
     members: u32,
 }
 
@@ -62,7 +62,7 @@ impl Roster {
     }
 
     /// Adds an entry whose key has the hash `key`, and returns its place.
-    pub(crate) fn insert(&mut self, owner: NodeIx, slot: u32, key: u64) -> u32 {
+    pub(crate) fn insert(&mut self, owner: OwnerId, slot: u32, key: u64) -> u32 {
         let pos = u32::try_from(self.members.len()).unwrap_or(NIL);
         if self.members.len() == self.members.capacity() {
             self.members.reserve_exact(self.members.len() / 2 + 1);
@@ -120,7 +120,7 @@ impl Roster {
     }
 
     /// Whether this owner has a member.
-    pub(crate) fn has_owner(&self, owner: NodeIx) -> bool {
+    pub(crate) fn has_owner(&self, owner: OwnerId) -> bool {
         match &self.crowd {
             None => self.members.iter().any(|member| member.owner == owner),
             Some(crowd) => crowd.shares.iter().any(|share| share.owner == owner),
@@ -130,7 +130,7 @@ impl Roster {
     /// The members of the owners that pass, and the different keys among these.
     ///
     /// O(owners) where all pass, else O(members).
-    pub(crate) fn count(&self, pass: impl Fn(NodeIx) -> bool) -> (usize, usize) {
+    pub(crate) fn count(&self, pass: impl Fn(OwnerId) -> bool) -> (usize, usize) {
         match &self.crowd {
             None => {
                 let passing = || self.members.iter().filter(|member| pass(member.owner));
@@ -227,7 +227,7 @@ impl Crowd {
     }
 
     /// Different keys of the members whose owners pass: each is counted at the newest of these.
-    fn keys(&self, members: &[Member], pass: impl Fn(NodeIx) -> bool) -> usize {
+    fn keys(&self, members: &[Member], pass: impl Fn(OwnerId) -> bool) -> usize {
         let passes = |at: u32| members.get(at as usize).map(|member| pass(member.owner));
         let is_newest = |newer: u32| {
             let mut at = newer;
@@ -271,17 +271,17 @@ mod tests {
                     let moved = roster.remove(u32::try_from(at).unwrap());
                     model.swap_remove(at);
                     let expected =
-                        model.get(at).map(|m| Moved { owner: NodeIx(m.1), slot: m.0 });
+                        model.get(at).map(|m| Moved { owner: OwnerId::at(m.1), slot: m.0 });
                     prop_assert_eq!(moved, expected);
                 } else {
-                    let pos = roster.insert(NodeIx(owner), slot, key);
+                    let pos = roster.insert(OwnerId::at(owner), slot, key);
                     prop_assert_eq!(pos as usize, model.len());
                     model.push((slot, owner, key));
                 }
                 for hidden in 0..4 {
                     let shown = || model.iter().filter(|m| m.1 != hidden);
                     let keys: BTreeSet<_> = shown().map(|m| m.2).collect();
-                    let count = roster.count(|owner| owner != NodeIx(hidden));
+                    let count = roster.count(|owner| owner != OwnerId::at(hidden));
                     prop_assert_eq!(count, (shown().count(), keys.len()));
                 }
                 for key in 0..6 {
@@ -292,7 +292,7 @@ mod tests {
                 }
                 for owner in 0..3 {
                     let expected = model.iter().any(|m| m.1 == owner);
-                    prop_assert_eq!(roster.has_owner(NodeIx(owner)), expected);
+                    prop_assert_eq!(roster.has_owner(OwnerId::at(owner)), expected);
                 }
             }
         }

@@ -1,7 +1,13 @@
 //! What the members' list says of other nodes.
 
 use super::Shard;
-use crate::{NodeIx, Replica, Time, owner::Phase};
+use crate::{
+    NodeIx, Replica, Time,
+    owner::{Owner, OwnerId, Phase},
+};
+
+/// Forgotten owners that are still being freed, at most: one more has to wait for the first.
+const LEAVING_MAX: usize = 8;
 
 /// What became of a node that is said to be up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ impl Shard {
         if ix == NodeIx::SELF {
             return Up::Ignored { seen: self.me().incarnation };
         }
-        let mut known = self.store.owners.get(ix).map(|owner| owner.replica.clone());
+        let mut known = self.store.owners.of(ix).map(|owner| owner.replica.clone());
         if let Some(other) = known.take_if(|known| known.name != replica.name) {
             self.bury(ix, &other, now);
         }
@@ -46,31 +52,34 @@ impl Shard {
             self.insert(ix, replica, now);
             return Up::Replaced;
         }
-        if let Some(Phase::Hidden { heard }) = self.store.owners.get(ix).map(|o| o.phase()) {
+        if let Some((who, owner)) = self.store.owners.other(ix)
+            && let Phase::Hidden { heard } = owner.phase()
+        {
             let deadline = now + self.store.config.reveal_timeout;
             let phase = Phase::CatchingUp { target: heard, frozen: false };
-            self.store.owners.set_phase(ix, phase, Some(deadline));
-            self.show_if_caught_up(ix, now);
+            self.store.owners.set_phase(who, phase, Some(deadline));
+            self.show_if_caught_up(who, now);
         }
-        if self.store.owners.is_shown(ix) { Up::Known } else { Up::Revealing }
+        let is_shown = self.store.owners.of(ix).is_some_and(Owner::is_shown);
+        if is_shown { Up::Known } else { Up::Revealing }
     }
 
     /// A node's run, and all before it, are down: its entries are hidden at once.
     pub fn member_down(&mut self, ix: NodeIx, incarnation: u64, now: Time) {
-        let Some(owner) = self.store.owners.other_mut(ix) else {
+        let Some((who, owner)) = self.store.owners.other(ix) else {
             return;
         };
         if owner.replica.incarnation <= incarnation
             && !matches!(owner.phase(), Phase::Hidden { .. })
         {
-            self.store.owners.set_phase(ix, Phase::Hidden { heard: None }, None);
-            self.store.differ.start_sweep(ix, now);
+            self.store.owners.set_phase(who, Phase::Hidden { heard: None }, None);
+            self.store.differ.start_sweep(who, now);
         }
     }
 
     /// A node's run, and all before it, are gone for good, unless it says otherwise itself.
     pub fn member_forget(&mut self, ix: NodeIx, incarnation: u64, now: Time) {
-        let Some(owner) = self.store.owners.other_mut(ix) else {
+        let Some((_, owner)) = self.store.owners.other(ix) else {
             return;
         };
         if owner.replica.incarnation <= incarnation {
@@ -81,11 +90,11 @@ impl Shard {
 
     /// A node speaks of the head of its own log: it is shown once that is reached.
     pub fn saw_head(&mut self, ix: NodeIx, incarnation: u64, head: u64, now: Time) {
-        if let Some(owner) = self.store.owners.other_mut(ix)
+        if let Some((who, owner)) = self.store.owners.other(ix)
             && owner.replica.incarnation == incarnation
         {
             owner.hear_directly(head);
-            self.show_if_caught_up(ix, now);
+            self.show_if_caught_up(who, now);
         }
     }
 
@@ -94,7 +103,7 @@ impl Shard {
     /// Until it is caught up with, queries do not show the owner, and observers are told nothing
     /// of it: then they are told the difference.
     pub fn refetch(&mut self, ix: NodeIx, now: Time) {
-        let Some(owner) = self.store.owners.other_mut(ix) else {
+        let Some((who, owner)) = self.store.owners.other(ix) else {
             return;
         };
         let target = Some(owner.head_seen);
@@ -106,26 +115,26 @@ impl Shard {
                 let frozen = owner.is_frozen() || was_shown;
                 let deadline = now + self.store.config.reveal_timeout;
                 let phase = Phase::CatchingUp { target, frozen };
-                self.store.owners.set_phase(ix, phase, Some(deadline));
+                self.store.owners.set_phase(who, phase, Some(deadline));
             }
         }
-        self.store.clear(ix, now);
-        if let Some(owner) = self.store.owners.other_mut(ix) {
+        self.store.clear(who, now);
+        if let Some(owner) = self.store.owners.get_mut(who) {
             owner.feed = crate::feed::Feed::default();
         }
-        self.show_if_caught_up(ix, now);
+        self.show_if_caught_up(who, now);
     }
 
     /// Shows an owner that is to be caught up with, if it is.
-    pub(super) fn show_if_caught_up(&mut self, ix: NodeIx, now: Time) {
-        if self.store.owners.get(ix).is_some_and(|owner| owner.is_caught_up()) {
-            self.show(ix, now);
+    pub(super) fn show_if_caught_up(&mut self, who: OwnerId, now: Time) {
+        if self.store.owners.get(who).is_some_and(|owner| owner.is_caught_up()) {
+            self.show(who, now);
         }
     }
 
-    pub(super) fn show(&mut self, ix: NodeIx, now: Time) {
-        self.store.owners.set_phase(ix, Phase::Shown, None);
-        self.store.differ.start_sweep(ix, now);
+    pub(super) fn show(&mut self, who: OwnerId, now: Time) {
+        self.store.owners.set_phase(who, Phase::Shown, None);
+        self.store.differ.start_sweep(who, now);
     }
 
     fn start(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
@@ -153,11 +162,17 @@ impl Shard {
         self.drop_owner(ix, now);
     }
 
+    /// Nobody sees an owner any more from now on; a large one is freed little by little.
     fn drop_owner(&mut self, ix: NodeIx, now: Time) {
-        self.store.clear(ix, now);
-        if self.store.owners.remove(ix).is_some_and(|owner| owner.is_frozen()) {
-            // What observers were not told for a while, they are told now.
-            self.store.differ.start_sweep(ix, now);
+        let Some((who, owner)) = self.store.owners.other(ix) else {
+            return;
+        };
+        let was_frozen = owner.is_frozen();
+        self.store.owners.dismiss(ix, now);
+        while !self.store.reap(now) && self.store.owners.leaving() > LEAVING_MAX {}
+        if was_frozen || self.store.owners.get(who).is_some() {
+            // Observers are told what is still in its slots, or was not told for a while.
+            self.store.differ.start_sweep(who, now);
         }
     }
 }

@@ -121,7 +121,7 @@ impl Shard {
 
     fn resolve(&self, member: &Member) -> Option<Entry<'_>> {
         let owner = self.store.owners.get(member.owner).filter(|owner| owner.is_shown())?;
-        owner.entry(member.owner, member.slot)
+        owner.entry(member.slot)
     }
 
     fn count_of(&self, roster: &Roster) -> Count {

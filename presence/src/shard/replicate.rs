@@ -4,6 +4,7 @@ use super::Shard;
 use crate::{
     Actor, NodeIx, Time, VClock,
     crdts::CmRDT as _,
+    owner::OwnerId,
     range::{InvalidRange, Op, Pair, Range, Value},
     store::Tenant,
 };
@@ -81,7 +82,7 @@ impl Shard {
 
     /// The position in an owner's log; of [`NodeIx::SELF`] too. `None` for an unknown owner.
     pub fn position(&self, ix: NodeIx) -> Option<Position> {
-        let owner = self.store.owners.get(ix)?;
+        let owner = self.store.owners.of(ix)?;
         Some(Position {
             incarnation: owner.replica.incarnation,
             v: owner.feed.v(),
@@ -106,14 +107,14 @@ impl Shard {
     /// The range has about `max_bytes` when encoded, but at least one change, and never over
     /// 64 KiB while `max_bytes` is at most 46 KiB. What is left out follows from its `to` on.
     pub fn serve(&self, ix: NodeIx, from: u64, max_bytes: usize) -> Option<Range> {
-        let owner = self.store.owners.get(ix)?;
+        let owner = self.store.owners.of(ix)?;
         let origin = (owner.replica.incarnation, owner.head_seen);
         owner.feed.serve(from, max_bytes, origin, &self.store.index)
     }
 
     /// Brings an owner's log forward by a range, from the owner itself or from any other replica.
     pub fn apply(&mut self, ix: NodeIx, range: Range, now: Time) -> Applied {
-        let Some(owner) = self.store.owners.other_mut(ix) else {
+        let Some((who, owner)) = self.store.owners.other(ix) else {
             return Applied::Rejected(Rejection::UnknownOwner);
         };
         let known = owner.replica.incarnation;
@@ -131,24 +132,24 @@ impl Shard {
             Applied::Nack { v }
         } else {
             let to = range.to;
-            self.advance(ix, v, range, now);
+            self.advance(who, v, range, now);
             Applied::Applied { v: to }
         };
-        self.show_if_caught_up(ix, now);
+        self.show_if_caught_up(who, now);
         applied
     }
 
-    fn advance(&mut self, ix: NodeIx, v: u64, range: Range, now: Time) {
+    fn advance(&mut self, who: OwnerId, v: u64, range: Range, now: Time) {
         let Range { from, to, horizon, retain, topics, ops, .. } = range;
         // First what is gone (the position is `from`, so the bitmap is about all slots): an
         // interest may be in another slot now, under the same hash.
 
         if let Some(bits) = retain {
-            self.store.retain(ix, &bits, now);
+            self.store.retain(who, &bits, now);
         }
         for op in ops.into_iter().filter(|op| op.seq() > v) {
             match op {
-                Op::Remove { slot, seq } => self.store.remove((ix, slot), seq, now),
+                Op::Remove { slot, seq } => self.store.remove((who, slot), seq, now),
                 Op::Put { slot, seq, born, value } => {
                     let tenant = match value {
                         Value::Interest { hash } => Tenant::Interest { hash },
@@ -159,11 +160,11 @@ impl Shard {
                             Tenant::Presence { topic, pair: Pair(kv) }
                         }
                     };
-                    self.store.put((ix, slot), (seq, born), tenant, now);
+                    self.store.put((who, slot), (seq, born), tenant, now);
                 }
             }
         }
-        if let Some(owner) = self.store.owners.other_mut(ix) {
+        if let Some(owner) = self.store.owners.get_mut(who) {
             // An exact range may lack removals up to its horizon, so this log does too.
             owner.feed.advance(to, if from < horizon { to.min(horizon) } else { 0 });
         }

@@ -2,9 +2,10 @@
 
 use super::Shard;
 use crate::{
-    Actor, Dot, Entry, KEY_LEN_MAX, META_LEN_MAX, NodeIx, Ref, SLOTS_MAX, Time, Topic,
+    Actor, Dot, Entry, KEY_LEN_MAX, META_LEN_MAX, Ref, SLOTS_MAX, Time, Topic,
     feed::{Held, Slot},
     interest::Acquired,
+    owner::OwnerId,
     range::Pair,
     store::Tenant,
 };
@@ -69,7 +70,7 @@ impl Shard {
         self.own.serials[slot as usize] = serial;
         let seq = self.head() + 1;
         let tenant = Tenant::Presence { topic, pair: Pair::new(key, meta) };
-        self.store.put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+        self.store.put((OwnerId::SELF, slot), (seq, seq), tenant, now);
         Ok(EntryId { slot, serial })
     }
 
@@ -84,7 +85,7 @@ impl Shard {
         let name = self.store.index.name(*topic).ok_or(TrackError::Unknown)?.clone();
         let seq = self.head() + 1;
         let tenant = Tenant::Presence { topic: &name, pair };
-        self.store.put((NodeIx::SELF, id.slot), (seq, born), tenant, now);
+        self.store.put((OwnerId::SELF, id.slot), (seq, born), tenant, now);
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl Shard {
     /// The entry as it is.
     pub fn entry(&self, id: EntryId) -> Option<Entry<'_>> {
         self.slot_of(id)?;
-        self.store.owners.me().entry(NodeIx::SELF, id.slot)
+        self.store.owners.me().entry(id.slot)
     }
 
     /// One more observer of a topic. It knows the state that [`Self::told`] gives, whose version
@@ -150,7 +151,7 @@ impl Shard {
                 self.interests.insert(hash, slot);
                 let seq = self.head() + 1;
                 let tenant = Tenant::Interest { hash };
-                self.store.put((NodeIx::SELF, slot), (seq, seq), tenant, now);
+                self.store.put((OwnerId::SELF, slot), (seq, seq), tenant, now);
                 seq
             }
         }
@@ -174,7 +175,7 @@ impl Shard {
     /// Empties an own slot.
     pub(super) fn empty(&mut self, slot: u32, now: Time) {
         let seq = self.head() + 1;
-        self.store.remove((NodeIx::SELF, slot), seq, now);
+        self.store.remove((OwnerId::SELF, slot), seq, now);
         self.own.serials[slot as usize] = 0;
         self.own.free.insert(slot);
     }

@@ -206,6 +206,88 @@ fn restarts_leave_nothing_behind() {
     assert_eq!(clock.iter().count(), 1);
 }
 
+/// Lets a shard do all that is due a call at a time, and returns the effects of each call.
+fn steps(shard: &mut Shard, now: Time) -> Vec<Vec<Event>> {
+    let mut steps = vec![std::iter::from_fn(|| shard.poll_event()).collect()];
+    while shard.poll_timeout().is_some_and(|at| at <= now) {
+        shard.handle_timeout(now);
+        steps.push(std::iter::from_fn(|| shard.poll_event()).collect());
+    }
+    steps
+}
+
+#[test]
+fn a_large_node_that_is_forgotten_is_gone_at_once_and_freed_little_by_little() {
+    const ENTRIES: usize = 5000;
+    let mut owner = owner(ring(1));
+    for n in 0..ENTRIES {
+        owner.track(&topic(u8::try_from(n % 7).unwrap()), &format!("{n}"), b"{}", T0).unwrap();
+    }
+    let mut viewer = viewer("viewer", ring(1));
+    viewer.observe(&topic(0), T0);
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 30_000, T0);
+    let mine = viewer.track(&topic(0), "0", b"{}", T0).unwrap();
+    let before = told(&mut viewer, T0).len();
+    assert_eq!(before, viewer.list(&topic(0)).len());
+    viewer.member_forget(OWNER, 1, ms(10));
+    assert_eq!(viewer.position(OWNER), None);
+    assert_eq!((viewer.count(&topic(0)).entries, viewer.count(&topic(0)).keys), (1, 1));
+    assert_eq!(viewer.topics("", None).count(), 1);
+    assert_eq!(viewer.told(&topic(0)).1.len(), before);
+    // Its number can be given away meanwhile.
+    assert_eq!(viewer.member_up(OWNER, &replica("other", 1), true, ms(10)), Up::New);
+    assert!(viewer.untrack(mine, ms(10)));
+    let steps = steps(&mut viewer, ms(10));
+    assert!(steps.len() > ENTRIES / 1024, "freed in too few calls");
+    let mut leaves = Vec::new();
+    for event in steps.into_iter().flatten() {
+        if let Event::Diff(diff) = event {
+            assert!(diff.joins.is_empty());
+            leaves.extend(diff.leaves.into_iter().map(|leave| leave.reference));
+        }
+    }
+    let told = leaves.len();
+    leaves.sort_unstable();
+    leaves.dedup();
+    assert_eq!((told, leaves.len()), (before, before));
+    assert_eq!(viewer.poll_timeout(), Some(ms(13)));
+    assert!(drain(&mut viewer, ms(1010)).is_empty());
+    assert_eq!(viewer.poll_timeout(), None);
+}
+
+#[test]
+fn what_the_next_run_of_a_large_node_wants_is_not_taken_back() {
+    let mut wanted = std::collections::BTreeSet::new();
+    let mut note = |events: Vec<Vec<Event>>| {
+        for event in events.into_iter().flatten() {
+            if let Event::Interest { owner: OWNER, hash, present } = event {
+                if present {
+                    wanted.insert(hash)
+                } else {
+                    wanted.remove(&hash)
+                };
+            }
+        }
+        wanted.clone()
+    };
+    let run = |incarnation, hashes: std::ops::Range<u64>| {
+        let mut owner = Shard::new(Config::default(), 0, replica("owner", incarnation));
+        for hash in hashes {
+            owner.acquire_interest(hash, T0);
+        }
+        owner
+    };
+    let mut viewer = viewer("viewer", Config::default());
+    pull((&mut viewer, OWNER), (&run(1, 1..5000), NodeIx::SELF), 30_000, T0);
+    assert_eq!(note(steps(&mut viewer, T0)), (1..5000).collect());
+    // The next two runs come before the first is freed.
+    viewer.member_up(OWNER, &replica("owner", 2), true, ms(10));
+    pull((&mut viewer, OWNER), (&run(2, 4000..9000), NodeIx::SELF), 30_000, ms(10));
+    viewer.member_up(OWNER, &replica("owner", 3), true, ms(10));
+    pull((&mut viewer, OWNER), (&run(3, 4900..5100), NodeIx::SELF), 30_000, ms(10));
+    assert_eq!(note(steps(&mut viewer, ms(10))), (4900..5100).collect());
+}
+
 #[test]
 fn this_node_is_no_member_of_its_own_list() {
     let (_, mut viewer) = pair();
