@@ -41,6 +41,12 @@ fn main() -> Result<(), Failure> {
         println!("{}", weigh(case, items.parse()?)?);
         return Ok(());
     }
+    if args.iter().any(|arg| arg == "forget") {
+        for topics in [10, 1000, 100_000] {
+            forget(topics, true)?;
+        }
+        return forget(1000, false);
+    }
     println!("{:<52} {:>10} {:>10}", "bytes per item, at items", "10,000", "1,000,000");
     for (case, what) in [
         ("interest", "own interest, one holder"),
@@ -249,8 +255,21 @@ impl Crowd {
     }
 }
 
-/// A node with 100,000 entries in so many topics is forgotten: the longest calls.
+/// A node with 100,000 entries in so many topics is forgotten: the call itself, the longest one
+/// after it, and all; the best of five runs, as a machine that does other things makes calls long.
 fn forget(topics: usize, observed: bool) -> Result<(), Failure> {
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..5 {
+        let times = forget_once(topics, observed)?;
+        best = std::array::from_fn(|at| best[at].min(times[at]));
+    }
+    let what = format!("forgotten, in {topics} topics{}", if observed { ", observed" } else { "" });
+    let [call, worst, all] = best.map(|time| time.as_micros());
+    println!("{what:<44} {call:>9} {worst:>9} {all:>9}");
+    Ok(())
+}
+
+fn forget_once(topics: usize, observed: bool) -> Result<[Duration; 3], Failure> {
     const ENTRIES: usize = 100_000;
     let mut shard = shard(0);
     for number in 0..topics {
@@ -264,25 +283,21 @@ fn forget(topics: usize, observed: bool) -> Result<(), Failure> {
         let lot = items.map(|item| Ok((topic(item % topics)?, key(item))));
         put(&mut shard, &mut v, lot.collect::<Result<_, Failure>>()?)?;
     }
-    let now = Time::from_micros(10_000_000);
+    let mut now = Time::from_micros(10_000_000);
     settle(&mut shard, now);
     let started = Instant::now();
     shard.member_forget(OTHER, 1, now);
     let call = started.elapsed();
     let mut worst = Duration::ZERO;
-    let mut at = now;
     while shard.poll_timeout().is_some() {
-        // Time goes on by itself: diffs of one topic have a distance.
-        at = at + Duration::from_micros(500);
+        // Diffs of one topic have a distance.
+        now = now + Duration::from_micros(500);
         let step = Instant::now();
-        shard.handle_timeout(at);
+        shard.handle_timeout(now);
         while shard.poll_event().is_some() {}
         worst = worst.max(step.elapsed());
     }
-    let what = format!("forgotten, in {topics} topics{}", if observed { ", observed" } else { "" });
-    let all = started.elapsed();
-    println!("{what:<44} {:>9} {:>9} {:>9}", call.as_micros(), worst.as_micros(), all.as_micros());
-    Ok(())
+    Ok([call, worst, started.elapsed()])
 }
 
 /// The mean time of one call.

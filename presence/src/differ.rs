@@ -20,6 +20,9 @@ use crate::{
 /// Members whose bit is looked at for one diff.
 const SCAN_MAX: usize = 16 * 1024;
 
+/// What a diff costs beside its changes, counted in changes.
+const TOPIC_WORK: usize = 4;
+
 /// Topics that are looked at between two inputs, for an owner shown or hidden.
 const SWEEP_MAX: usize = 4096;
 
@@ -259,13 +262,14 @@ impl Differ {
         let watched = self.watched.get_mut(id.index())?.as_mut()?;
         let topic = index.name(id)?.clone();
         let mut changes = Changes::default();
-        let mut done = 1;
+        let mut done = TOPIC_WORK;
         if let Some(mut work) = watched.work.take() {
             work.due = None;
             let max = config.diff_events_max;
             let (settled, pending_work) = work.settle(id, owners, index, max, &mut changes);
+            let compared = changes.len();
             let (scanned, scan_work) = work.scan(id, owners, index, max, &mut changes);
-            done += pending_work + scan_work;
+            done += pending_work + scan_work + changes.len() - compared;
             if !settled || !scanned {
                 // The rest follows at once, behind the topics that are due already.
                 work.due = Some(self.due.insert(now, id));
