@@ -15,6 +15,7 @@ use crate::{
     index::{Index, Member, TopicId},
     owner::{OwnerId, Owners},
     range::Pair,
+    table::Table,
 };
 
 /// Members whose bit is looked at for one diff.
@@ -30,7 +31,7 @@ const SWEEP_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Differ {
     /// By topic; a node observes most of the topics that it knows.
-    watched: Vec<Option<Watched>>,
+    watched: Table<Option<Watched>>,
     due: Queue,
     sweeps: BTreeMap<OwnerId, Sweep>,
     /// Above all versions of topics that are no longer observed: no topic and version ever
@@ -124,9 +125,7 @@ impl Differ {
                 member.told = owners.is_shown(member.owner);
             }
         }
-        if self.watched.len() <= id.index() {
-            self.watched.resize_with(id.index() + 1, || None);
-        }
+        self.watched.grow_to(id.index() + 1, || None);
         let seat = &mut self.watched[id.index()];
         if let Some(watched) = seat {
             watched.observers = watched.observers.saturating_add(1);

@@ -10,7 +10,7 @@ mod serve;
 
 use std::collections::VecDeque;
 
-use crate::{index::TopicId, range::Pair};
+use crate::{index::TopicId, range::Pair, table::Table};
 
 /// No slot.
 const NIL: u32 = u32::MAX;
@@ -24,7 +24,7 @@ pub(crate) struct Feed {
     v: u64,
     horizon: u64,
     checksum: u64,
-    slots: Vec<Slot>,
+    slots: Table<Slot>,
     ends: Option<Ends>,
     live: usize,
     ring: VecDeque<Tombstone>,
@@ -110,9 +110,7 @@ impl Feed {
     /// Puts a tenant into an empty slot, as the last change.
     pub(crate) fn append(&mut self, at: u32, seq: u64, born: u64, held: Held) {
         let index = at as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || Slot::EMPTY);
-        }
+        self.slots.grow_to(index + 1, || Slot::EMPTY);
         debug_assert!(!self.slots[index].is_live(), "a slot has one tenant");
         let prev = self.ends.map_or(NIL, |ends| ends.last);
         self.slots[index] = Slot { seq, born, prev, next: NIL, held };

@@ -17,7 +17,7 @@ pub(crate) use self::{
     lookup::Lookup,
     roster::{Member, Moved, Roster},
 };
-use crate::{Topic, owner::OwnerId};
+use crate::{Topic, owner::OwnerId, table::Table};
 
 /// A topic's small number while something refers to the topic; then it is given to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +28,7 @@ pub(crate) struct TopicId(u32);
 pub(crate) struct Index {
     seed: u64,
     hasher: SeedableRandomState,
-    rosters: Vec<Option<Roster>>,
+    rosters: Table<Option<Roster>>,
     free: Vec<TopicId>,
     ids: Lookup<TopicId>,
     /// The topics with members, by name.
@@ -53,7 +53,7 @@ impl Index {
         Self {
             seed,
             hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
-            rosters: Vec::new(),
+            rosters: Table::default(),
             free: Vec::new(),
             ids: Lookup::default(),
             order: Order::default(),
@@ -191,12 +191,12 @@ impl Index {
 }
 
 /// The name of a topic that is known.
-fn name(rosters: &[Option<Roster>], id: TopicId) -> &str {
+fn name(rosters: &Table<Option<Roster>>, id: TopicId) -> &str {
     rosters.get(id.index()).and_then(Option::as_ref).map_or("", |roster| roster.name.as_str())
 }
 
 /// How topics' names compare with this one.
-fn compare(rosters: &[Option<Roster>], with: &str) -> impl Fn(TopicId) -> Ordering {
+fn compare(rosters: &Table<Option<Roster>>, with: &str) -> impl Fn(TopicId) -> Ordering {
     move |id| name(rosters, id).cmp(with)
 }
 

@@ -11,25 +11,25 @@ use std::{
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 
-use crate::{INTEREST_ALL, Time, index::Lookup};
+use crate::{
+    INTEREST_ALL, Time,
+    feed::{Feed, Held},
+    index::Lookup,
+    table::Table,
+};
 
-/// The own interests and their holders.
+/// The own interests and their holders. Their hashes are in the slots of this node's log.
 #[derive(Debug)]
 pub(crate) struct Interests {
     max: usize,
     hasher: SeedableRandomState,
-    holds: Lookup<Hold>,
+    slots: Lookup<u32>,
+    /// By slot; 0 where there is no interest, or one that lingers.
+    holders: Table<u32>,
     /// Those without holders, by the time at which they are removed.
     lingering: BTreeSet<(Time, u64)>,
     /// When each of those is removed.
     ends: BTreeMap<u64, Time>,
-}
-
-#[derive(Debug)]
-struct Hold {
-    hash: u64,
-    slot: u32,
-    holders: u32,
 }
 
 /// What [`Interests::acquire`] found.
@@ -47,23 +47,24 @@ impl Interests {
         Self {
             max,
             hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
-            holds: Lookup::default(),
+            slots: Lookup::default(),
+            holders: Table::default(),
             lingering: BTreeSet::new(),
             ends: BTreeMap::new(),
         }
     }
 
     /// One more holder.
-    pub(crate) fn acquire(&mut self, hash: u64) -> Acquired {
-        let known = self.get(hash).is_some();
-        let taken = self.holds.len() - usize::from(self.get(INTEREST_ALL).is_some());
+    pub(crate) fn acquire(&mut self, hash: u64, feed: &Feed) -> Acquired {
+        let known = self.slot(hash, feed).is_some();
+        let taken = self.slots.len() - usize::from(self.slot(INTEREST_ALL, feed).is_some());
         let hash = if known || taken < self.max { hash } else { INTEREST_ALL };
-        let Some(hold) = self.get_mut(hash) else {
+        let Some(slot) = self.slot(hash, feed) else {
             return Acquired::Fresh(hash);
         };
-        let slot = hold.slot;
-        hold.holders += 1;
-        if hold.holders == 1
+        let holders = &mut self.holders[slot as usize];
+        *holders += 1;
+        if *holders == 1
             && let Some(until) = self.ends.remove(&hash)
         {
             self.lingering.remove(&(until, hash));
@@ -71,11 +72,14 @@ impl Interests {
         Acquired::Held(slot)
     }
 
-    /// The slot of a fresh interest, with its first holder.
-    pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
-        let Self { hasher, holds, .. } = self;
-        let hold = Hold { hash, slot, holders: 1 };
-        holds.insert(hasher.hash_one(hash), hold, |hold| hasher.hash_one(hold.hash));
+    /// A fresh interest has been put into a slot, for its first holder.
+    pub(crate) fn insert(&mut self, hash: u64, slot: u32, feed: &Feed) {
+        let Self { hasher, slots, holders, .. } = self;
+        slots.insert(hasher.hash_one(Some(hash)), slot, |slot| {
+            hasher.hash_one(hash_in(*slot, feed))
+        });
+        holders.grow_to(slot as usize + 1, || 0);
+        holders[slot as usize] = 1;
     }
 
     /// One holder less; the last one's interest stays until `until`.
@@ -83,20 +87,21 @@ impl Interests {
     /// A hash that has no slot was acquired when there were too many: it is held by the interest
     /// in everything. Should it have got a slot since, for a later holder, then the slot is
     /// released first: what is left is wider than needed, never narrower.
-    pub(crate) fn release(&mut self, hash: u64, until: Time) {
-        let is_held = |hold: &Hold| hold.holders > 0;
-        let hash = if self.get(hash).is_some_and(is_held) { hash } else { INTEREST_ALL };
-        let Some(hold) = self.get_mut(hash) else {
+    pub(crate) fn release(&mut self, hash: u64, until: Time, feed: &Feed) {
+        let slot = self.slot(hash, feed).filter(|slot| self.holders[*slot as usize] > 0);
+        let hash = if slot.is_some() { hash } else { INTEREST_ALL };
+        let Some(slot) = slot.or_else(|| self.slot(INTEREST_ALL, feed)) else {
             return;
         };
-        match hold.holders {
+        let holders = &mut self.holders[slot as usize];
+        match *holders {
             0 => {}
             1 => {
-                hold.holders = 0;
+                *holders = 0;
                 self.ends.insert(hash, until);
                 self.lingering.insert((until, hash));
             }
-            _ => hold.holders -= 1,
+            _ => *holders -= 1,
         }
     }
 
@@ -106,25 +111,33 @@ impl Interests {
     }
 
     /// Forgets one interest whose time is over, and returns its slot to be emptied.
-    pub(crate) fn expire(&mut self, now: Time) -> Option<u32> {
+    pub(crate) fn expire(&mut self, now: Time, feed: &Feed) -> Option<u32> {
         let (until, hash) = *self.lingering.first()?;
         if until > now {
             return None;
         }
         self.lingering.pop_first();
         self.ends.remove(&hash);
-        let Self { hasher, holds, .. } = self;
-        let found = |hold: &Hold| hold.hash == hash;
-        let gone = holds.remove(hasher.hash_one(hash), found, |hold| hasher.hash_one(hold.hash));
-        gone.map(|hold| hold.slot)
+        let Self { hasher, slots, .. } = self;
+        slots.remove(
+            hasher.hash_one(Some(hash)),
+            |slot| hash_in(*slot, feed) == Some(hash),
+            |slot| hasher.hash_one(hash_in(*slot, feed)),
+        )
     }
 
-    fn get(&self, hash: u64) -> Option<&Hold> {
-        self.holds.get(self.hasher.hash_one(hash), |hold| hold.hash == hash)
+    /// The slot of an interest, if it has one.
+    fn slot(&self, hash: u64, feed: &Feed) -> Option<u32> {
+        let is_it = |slot: &u32| hash_in(*slot, feed) == Some(hash);
+        self.slots.get(self.hasher.hash_one(Some(hash)), is_it).copied()
     }
+}
 
-    fn get_mut(&mut self, hash: u64) -> Option<&mut Hold> {
-        self.holds.get_mut(self.hasher.hash_one(hash), |hold| hold.hash == hash)
+/// The hash of the interest in a slot.
+fn hash_in(slot: u32, feed: &Feed) -> Option<u64> {
+    match feed.slot(slot)?.held {
+        Held::Interest { hash } => Some(hash),
+        Held::Presence { .. } => None,
     }
 }
 
@@ -132,9 +145,12 @@ impl Interests {
 mod tests {
     use super::*;
 
-    fn hold(interests: &mut Interests, hash: u64, slot: u32) {
-        assert_eq!(interests.acquire(hash), Acquired::Fresh(hash));
-        interests.insert(hash, slot);
+    /// Puts a fresh interest into a slot.
+    fn hold((interests, feed): (&mut Interests, &mut Feed), hash: u64, slot: u32) {
+        assert_eq!(interests.acquire(hash, feed), Acquired::Fresh(hash));
+        let seq = feed.v() + 1;
+        feed.append(slot, seq, seq, Held::Interest { hash });
+        interests.insert(hash, slot, feed);
     }
 
     const fn at(micros: u64) -> Time {
@@ -143,41 +159,45 @@ mod tests {
 
     #[test]
     fn the_last_holder_leaves_it_lingering() {
+        let mut feed = Feed::default();
         let mut interests = Interests::new(1, 10);
-        hold(&mut interests, 7, 0);
-        assert_eq!(interests.acquire(7), Acquired::Held(0));
-        interests.release(7, at(5));
+        hold((&mut interests, &mut feed), 7, 0);
+        assert_eq!(interests.acquire(7, &feed), Acquired::Held(0));
+        interests.release(7, at(5), &feed);
         assert_eq!(interests.next_deadline(), None);
-        interests.release(7, at(6));
+        interests.release(7, at(6), &feed);
         assert_eq!(interests.next_deadline(), Some(at(6)));
-        assert_eq!(interests.expire(at(5)), None);
-        assert_eq!(interests.expire(at(6)), Some(0));
-        assert_eq!(interests.acquire(7), Acquired::Fresh(7));
+        assert_eq!(interests.expire(at(5), &feed), None);
+        assert_eq!(interests.expire(at(6), &feed), Some(0));
+        assert_eq!(interests.acquire(7, &feed), Acquired::Fresh(7));
     }
 
     #[test]
     fn a_lingering_interest_is_held_again_without_a_change() {
+        let mut feed = Feed::default();
         let mut interests = Interests::new(1, 10);
-        hold(&mut interests, 7, 0);
-        interests.release(7, at(5));
-        assert_eq!(interests.acquire(7), Acquired::Held(0));
-        assert_eq!(interests.expire(at(99)), None);
-        interests.release(7, at(100));
-        interests.release(7, at(1));
+        hold((&mut interests, &mut feed), 7, 0);
+        interests.release(7, at(5), &feed);
+        assert_eq!(interests.acquire(7, &feed), Acquired::Held(0));
+        assert_eq!(interests.expire(at(99), &feed), None);
+        interests.release(7, at(100), &feed);
+        interests.release(7, at(1), &feed);
         assert_eq!(interests.next_deadline(), Some(at(100)));
     }
 
     #[test]
     fn too_many_are_held_by_the_interest_in_everything() {
+        let mut feed = Feed::default();
         let mut interests = Interests::new(1, 1);
-        hold(&mut interests, 7, 0);
-        assert_eq!(interests.acquire(8), Acquired::Fresh(INTEREST_ALL));
-        interests.insert(INTEREST_ALL, 1);
-        assert_eq!(interests.acquire(9), Acquired::Held(1));
-        assert_eq!(interests.acquire(7), Acquired::Held(0));
-        interests.release(8, at(1));
+        hold((&mut interests, &mut feed), 7, 0);
+        assert_eq!(interests.acquire(8, &feed), Acquired::Fresh(INTEREST_ALL));
+        feed.append(1, 2, 2, Held::Interest { hash: INTEREST_ALL });
+        interests.insert(INTEREST_ALL, 1, &feed);
+        assert_eq!(interests.acquire(9, &feed), Acquired::Held(1));
+        assert_eq!(interests.acquire(7, &feed), Acquired::Held(0));
+        interests.release(8, at(1), &feed);
         assert_eq!(interests.next_deadline(), None);
-        interests.release(9, at(2));
-        assert_eq!(interests.expire(at(2)), Some(1));
+        interests.release(9, at(2), &feed);
+        assert_eq!(interests.expire(at(2), &feed), Some(1));
     }
 }

@@ -52,6 +52,7 @@ mod reference;
 mod replica;
 mod shard;
 mod store;
+mod table;
 mod time;
 mod topic;
 

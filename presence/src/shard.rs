@@ -13,7 +13,9 @@ pub use self::{
     replicate::{Applied, Position, Rejection},
     verbs::{EntryId, TrackError},
 };
-use crate::{Config, Event, Replica, Time, interest::Interests, owner::Graves, store::Store};
+use crate::{
+    Config, Event, Replica, Time, interest::Interests, owner::Graves, store::Store, table::Table,
+};
 
 /// Interests that are removed between two inputs.
 const EXPIRE_MAX: usize = 4096;
@@ -48,7 +50,7 @@ pub struct Shard {
 struct Own {
     free: BTreeSet<u32>,
     /// Names of the tenants, that stay valid when the log is numbered anew; 0 in interests.
-    serials: Vec<u64>,
+    serials: Table<u64>,
     tracked: u64,
     entries: usize,
 }
@@ -79,7 +81,7 @@ impl Shard {
         }
         self.store.reap(now);
         for _ in 0..EXPIRE_MAX {
-            let Some(slot) = self.interests.expire(now) else {
+            let Some(slot) = self.interests.expire(now, &self.store.owners.me().feed) else {
                 break;
             };
             self.empty(slot, now);

@@ -71,7 +71,7 @@ impl Feed {
     /// The slots whose tenant was there at `seq` and is there still.
     fn tenants_at(&self, seq: u64) -> Bitmap {
         let mut bits = Bitmap::default();
-        for (at, slot) in (0..).zip(&self.slots) {
+        for (at, slot) in (0..).zip(self.slots.iter()) {
             if slot.is_live() && slot.born <= seq {
                 bits.insert(at);
             }

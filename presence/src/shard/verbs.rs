@@ -139,19 +139,18 @@ impl Shard {
     /// Returns the sequence number of the interest in this node's log: peers whose position has
     /// reached it send the broadcasts. With too many interests it is the one in everything.
     pub fn acquire_interest(&mut self, hash: u64, now: Time) -> u64 {
-        match self.interests.acquire(hash) {
-            Acquired::Held(slot) => {
-                self.store.owners.me().feed.slot(slot).map_or(0, |slot| slot.seq)
-            }
+        let feed = &self.store.owners.me().feed;
+        match self.interests.acquire(hash, feed) {
+            Acquired::Held(slot) => feed.slot(slot).map_or(0, |slot| slot.seq),
             Acquired::Fresh(hash) => {
                 // The limits of the configuration leave a slot for each interest.
                 let Some(slot) = self.allocate() else {
                     return self.head();
                 };
-                self.interests.insert(hash, slot);
                 let seq = self.head() + 1;
                 let tenant = Tenant::Interest { hash };
                 self.store.put((OwnerId::SELF, slot), (seq, seq), tenant, now);
+                self.interests.insert(hash, slot, &self.store.owners.me().feed);
                 seq
             }
         }
@@ -159,7 +158,8 @@ impl Shard {
 
     /// One holder of an interest less. The last one's stays for [`crate::Config::interest_linger`].
     pub fn release_interest(&mut self, hash: u64, now: Time) {
-        self.interests.release(hash, now + self.store.config.interest_linger);
+        let until = now + self.store.config.interest_linger;
+        self.interests.release(hash, until, &self.store.owners.me().feed);
     }
 
     /// A peer has seen a higher incarnation of this node than its own: all entries and interests
