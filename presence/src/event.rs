@@ -7,6 +7,8 @@ use crate::{NodeIx, Ref, Topic};
 pub enum Event {
     /// Another owner wants the broadcasts of a topic, or no longer does. It comes before the
     /// diffs of any entry that was learned with it.
+    ///
+    /// That it wants them may be said again when one run of it replaces another.
     Interest {
         /// The owner.
         owner: NodeIx,

@@ -215,15 +215,10 @@ impl Owners {
         self.leaving.len()
     }
 
-    /// Whether a change of an owner's interest changes what its node wants. Where an owner is to
-    /// be freed, the next one under its node's number may want the same.
-    pub(crate) fn is_news(
-        &mut self,
-        (id, ix): (OwnerId, NodeIx),
-        hash: u64,
-        present: bool,
-    ) -> bool {
-        self.leaving.is_news((id, ix), hash, present)
+    /// Whether a change of an owner's interest is about what its node wants now: of an owner that
+    /// is to be freed, it is not where the next one under its node's number has spoken.
+    pub(crate) fn is_news(&mut self, owner: (OwnerId, NodeIx), hash: u64) -> bool {
+        self.leaving.is_news(owner, hash)
     }
 
     /// Shows or hides another owner.

@@ -14,7 +14,7 @@ struct Leaver {
     id: OwnerId,
     ix: NodeIx,
     since: Time,
-    /// Interests of the next owner under the same node's number: that this one's go is no news.
+    /// Interests that a later owner under the same node's number spoke of: that one's word counts.
     taken_over: BTreeSet<u64>,
 }
 
@@ -40,23 +40,14 @@ impl Leaving {
         self.0.front().map(|leaver| leaver.since)
     }
 
-    /// Whether a change of an owner's interest changes what its node wants. What the node's
-    /// present run wants is noted.
-    pub(super) fn is_news(
-        &mut self,
-        (id, ix): (OwnerId, NodeIx),
-        hash: u64,
-        present: bool,
-    ) -> bool {
+    /// Whether a change of an owner's interest is about what its node wants now. A change by the
+    /// node's present run is noted.
+    pub(super) fn is_news(&mut self, (id, ix): (OwnerId, NodeIx), hash: u64) -> bool {
         if let Some(leaver) = self.0.iter().find(|leaver| leaver.id == id) {
             return !leaver.taken_over.contains(&hash);
         }
         for leaver in self.0.iter_mut().filter(|leaver| leaver.ix == ix) {
-            if present {
-                leaver.taken_over.insert(hash);
-            } else {
-                leaver.taken_over.remove(&hash);
-            }
+            leaver.taken_over.insert(hash);
         }
         true
     }
@@ -73,20 +64,16 @@ mod tests {
         let mut leaving = Leaving::default();
         let (first, second, third) = (OwnerId::at(1), OwnerId::at(2), OwnerId::at(3));
         leaving.push(first, IX, Time::ZERO);
-        for hash in [7, 8] {
-            assert!(leaving.is_news((second, IX), hash, true));
-        }
-        assert!(leaving.is_news((second, IX), 8, false));
-        assert!(leaving.is_news((OwnerId::at(9), NodeIx(5)), 9, true));
-        assert!(!leaving.is_news((first, IX), 7, false));
-        assert!(leaving.is_news((first, IX), 8, false));
-        assert!(leaving.is_news((first, IX), 9, false));
+        assert!(leaving.is_news((second, IX), 7));
+        assert!(leaving.is_news((OwnerId::at(9), NodeIx(5)), 8));
+        assert!(!leaving.is_news((first, IX), 7));
+        assert!(leaving.is_news((first, IX), 8));
         // A third run.
         leaving.push(second, IX, Time::ZERO);
-        assert!(leaving.is_news((third, IX), 10, true));
+        assert!(leaving.is_news((third, IX), 9));
         assert_eq!(leaving.pop(), Some(first));
-        assert!(leaving.is_news((second, IX), 7, false));
-        assert!(!leaving.is_news((second, IX), 10, false));
+        assert!(leaving.is_news((second, IX), 7));
+        assert!(!leaving.is_news((second, IX), 9));
         assert_eq!((leaving.first(), leaving.len()), (Some(second), 1));
     }
 }
