@@ -63,6 +63,7 @@ impl FrameBuf {
     }
 
     /// Appends one byte to the payload.
+    #[cfg(test)]
     pub(crate) fn push(&mut self, byte: u8) {
         self.0.push(byte);
     }
@@ -89,6 +90,7 @@ impl FrameBuf {
     }
 
     /// The frame of a binary message.
+    #[cfg(test)]
     pub(crate) fn into_binary(self) -> Bytes {
         self.into_frame(Opcode::Binary, 0)
     }

@@ -19,7 +19,7 @@ mod tests;
 pub(crate) use self::{
     decode::{Decoder, Message, Rules},
     deflate::deflate_text,
-    encode::{FrameBuf, Head, close, head, pong},
+    encode::{FrameBuf, close, head, pong},
     frame::Opcode,
     handshake::accept_key,
     offer::accept_deflate,
