@@ -8,7 +8,7 @@ pub(crate) struct Usage {
     pub(super) id: u64,
     /// User and system time, to 10 ms.
     pub(crate) cpu_seconds: f64,
-    pub(super) resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     pub(super) open_fds: u64,
 }
 
@@ -26,6 +26,11 @@ pub(crate) fn usage() -> Usage {
         open_fds: u64::try_from(descriptors).unwrap_or(0),
         ..read(&stat)
     }
+}
+
+/// CPU time and memory of another process.
+pub(crate) fn usage_of(process: u32) -> Usage {
+    read(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
 }
 
 fn read(stat: &str) -> Usage {

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     super::{Failure, url::BaseUrl},
+    engine::Dial,
     message::{Envelope, push},
     websocket::{self, FrameError, Kind},
 };
@@ -44,7 +45,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The `ref` of a join.
-const JOIN: &str = "1";
+pub(super) const JOIN: &str = "1";
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
@@ -128,38 +129,55 @@ impl Endpoint {
         stream: TcpStream,
         user: Option<&str>,
     ) -> Result<Connection, OpenError> {
-        let path = self.url.path("/socket/websocket?vsn=2.0.0");
-        let user = user.map_or_else(String::new, |user| format!("&user_id={user}"));
-        let request = format!(
-            "GET {path}{user} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
-            self.url.authority()
-        );
-        let mut connection =
-            Connection { stream, unread: Vec::new(), unwritten: request.into_bytes() };
+        let unwritten = self.request(user).into_bytes();
+        let mut connection = Connection { stream, unread: Vec::new(), unwritten };
         poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Lost::Broken)?;
         let end = loop {
-            let head = &connection.unread;
-            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = upgraded(&connection.unread).map_err(OpenError::Upgrade)? {
                 break end;
-            }
-            if head.len() > HEAD_LEN_MAX {
-                return Err(OpenError::Upgrade("an endless answer".to_owned()));
             }
             connection.read_head().await?;
         };
-        let head = String::from_utf8_lossy(&connection.unread[..end]);
-        check_upgrade(&head).map_err(OpenError::Upgrade)?;
         // Frames may have come with the answer.
-        connection.unread.drain(..end + 4);
+        connection.unread.drain(..end);
         connection.unread.shrink_to_fit();
         Ok(connection)
+    }
+
+    /// The upgrade, as it is sent.
+    fn request(&self, user: Option<&str>) -> String {
+        let path = self.url.path("/socket/websocket?vsn=2.0.0");
+        let user = user.map_or_else(String::new, |user| format!("&user_id={user}"));
+        format!(
+            "GET {path}{user} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
+            self.url.authority()
+        )
+    }
+
+    /// For clients that another loop opens.
+    pub(super) fn dial(&self) -> Dial {
+        let request = self.request(None).into_bytes().into();
+        Dial { address: self.address, request, slow: false }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)
+    }
+}
+
+/// Where the answer to an upgrade ends; `None` while it is not all there, an error if it is no
+/// success.
+pub(super) fn upgraded(answer: &[u8]) -> Result<Option<usize>, String> {
+    match answer.windows(4).position(|window| window == b"\r\n\r\n") {
+        Some(end) => {
+            check_upgrade(&String::from_utf8_lossy(&answer[..end]))?;
+            Ok(Some(end + 4))
+        }
+        None if answer.len() > HEAD_LEN_MAX => Err("an endless answer".to_owned()),
+        None => Ok(None),
     }
 }
 
@@ -333,7 +351,8 @@ pub(super) fn reply_to(reference: &str, frame: &[u8]) -> Option<Result<(), Strin
     envelope.reply()
 }
 
-fn closed(payload: &[u8]) -> Lost {
+/// What a close frame says.
+pub(super) fn closed(payload: &[u8]) -> Lost {
     match payload {
         [a, b, reason @ ..] => Lost::Closed {
             code: u16::from_be_bytes([*a, *b]),

@@ -38,6 +38,10 @@ pub(super) enum Fault {
     RefusesJoins,
     /// Messages are refused.
     RefusesMessages,
+    /// Messages are not answered.
+    AnswersNoMessages,
+    /// Who sends a message gets no copy of it.
+    KeepsOwnCopies,
     /// Nobody is told who is present.
     HidesPresence,
     /// There is no page of metrics.
@@ -181,13 +185,17 @@ impl State {
             json!({"status": "ok", "response": {}})
         };
         let reply = json!([join_ref, reference, topic, "phx_reply", reply]);
-        out.send(text(&reply)).unwrap();
+        let unanswered = !matches!(event.as_str(), Some("phx_join" | "heartbeat"))
+            && self.fault == Fault::AnswersNoMessages;
+        if !unanswered {
+            out.send(text(&reply)).unwrap();
+        }
         let topic = topic.as_str().unwrap();
         match event.as_str().unwrap() {
             _ if refused => {}
             "heartbeat" => {}
             "phx_join" => self.join(topic, user, out),
-            _ => self.broadcast(&json!([null, null, topic, event, payload]), topic),
+            _ => self.broadcast(&json!([null, null, topic, event, payload]), topic, out),
         }
     }
 
@@ -215,9 +223,12 @@ impl State {
         }
     }
 
-    fn broadcast(&self, frame: &Value, topic: &str) {
+    fn broadcast(&self, frame: &Value, topic: &str, from: &UnboundedSender<Message>) {
         let mut clients = self.clients.borrow_mut();
         for (i, client) in clients.iter_mut().filter(|client| client.topic == topic).enumerate() {
+            if self.fault == Fault::KeepsOwnCopies && client.out.same_channel(from) {
+                continue;
+            }
             client.broadcasts += 1;
             let faulty = i == 0 && client.broadcasts == 3;
             let message = text(frame);

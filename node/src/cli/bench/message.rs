@@ -172,6 +172,33 @@ impl NumberScanner {
     }
 }
 
+/// How replies end that are ok, and nearly all are.
+const OK_ENDING: &[u8] = b"\"status\":\"ok\"}]";
+
+/// The reason, as JSON, if a frame is the reply that refuses a push.
+pub(super) fn refusal(frame: &[u8]) -> Option<String> {
+    // Broadcasts have no refs, and are no replies.
+    if frame.starts_with(b"[null,") || frame.ends_with(OK_ENDING) {
+        return None;
+    }
+    Envelope::scan(frame)?.reply()?.err()
+}
+
+/// The number of the push that a frame is the ok reply to; `None` for any other frame.
+pub(super) fn ok_reply_number(frame: &[u8]) -> Option<u64> {
+    if frame.starts_with(b"[null,") {
+        return None;
+    }
+    if let Some(rest) = frame.strip_prefix(b"[\"1\",\"")
+        && frame.ends_with(OK_ENDING)
+    {
+        return digits(rest).map(|(number, _)| number);
+    }
+    let envelope = Envelope::scan(frame)?;
+    envelope.reply()?.ok()?;
+    std::str::from_utf8(envelope.reference).ok()?.parse().ok()
+}
+
 /// Finds the keys of a run's clients, `<prefix><number>`, in presence frames.
 #[derive(Clone, Debug)]
 pub(super) struct KeyScanner {
@@ -266,6 +293,19 @@ mod tests {
         let refused = r#"["1","2","t","phx_reply",{"status":"error","response":{"reason":"no"}}]"#;
         assert_eq!(reply(refused), Some(Err(r#"{"reason":"no"}"#.to_owned())));
         assert_eq!(reply(r#"[null,null,"t","e",{"status":"ok","response":{}}]"#), None);
+    }
+
+    #[test]
+    fn the_number_of_a_reply_is_found_however_it_is_written() {
+        let number = |frame: &str| ok_reply_number(frame.as_bytes());
+        let ours = r#"["1","1000000007","t","phx_reply",{"response":{},"status":"ok"}]"#;
+        let others = r#"["1", "12", "t", "phx_reply", {"status": "ok", "response": {}}]"#;
+        let refused = r#"["1","7","t","phx_reply",{"status":"error","response":{"reason":"no"}}]"#;
+        assert_eq!((number(ours), number(others)), (Some(1_000_000_007), Some(12)));
+        assert_eq!((number(refused), number(r#"[null,null,"t","e",{"s":7}]"#)), (None, None));
+        let refusal = |frame: &str| refusal(frame.as_bytes());
+        assert_eq!(refusal(refused).as_deref(), Some(r#"{"reason":"no"}"#));
+        assert_eq!((refusal(ours), refusal(others)), (None, None));
     }
 
     #[test]

@@ -1,20 +1,32 @@
 //! `wingbeat bench`: a load generator and a measure for a running node or cluster.
 //!
-//! A scenario (`fanout`, `presence`, `idle`) opens sockets of real Phoenix clients, does its work,
-//! and reports what came of it. It shares the machine with what it measures more often than not, so
-//! it is cheap: one thread, one small task a socket, one read a wake-up, no JSON values.
+//! A scenario opens sockets of real Phoenix clients, does its work, and reports what came of it. It
+//! shares the machine with what it measures more often than not, so it is cheap: one thread, one
+//! read a wake-up, no JSON values. Those that publish, or open and close all the time, run on an
+//! [`engine`] without tasks, and may be compared with a [`floor`]; `presence` and `idle` have a
+//! small task a socket.
 
+mod books;
 mod client;
+mod compare;
+mod cross;
+mod echo;
+mod engine;
 mod fanout;
+mod floor;
 mod idle;
+mod load;
 mod measure;
 mod message;
+mod opening;
 mod presence;
 mod process;
 mod progress;
 mod report;
+mod rooms;
 mod server;
 mod swarm;
+mod target;
 mod websocket;
 
 #[cfg(test)]
@@ -28,12 +40,14 @@ use super::{Failure, Terminal};
 use progress::Progress;
 use report::Report;
 
-/// Measure a running node or cluster: fan-out, presence, idle sockets
+/// Measure a running node or cluster: fan-out, rooms, replies, presence, idle sockets
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wingbeat bench fanout                         1,000 subscribers of one topic on one node
   wingbeat bench fanout --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+  wingbeat bench rooms --floor --runs 5         1,000 topics of 5, against a bare loop of send(2)
+  wingbeat bench cross --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
   wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
   wingbeat bench idle --sockets 10000 --json
 
@@ -46,8 +60,13 @@ pub struct BenchArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Scenario {
     Fanout(fanout::FanoutArgs),
+    Rooms(rooms::RoomsArgs),
+    Cross(cross::CrossArgs),
+    Echo(echo::EchoArgs),
     Presence(presence::PresenceArgs),
     Idle(idle::IdleArgs),
+    #[command(hide = true)]
+    FloorServer(floor::FloorServerArgs),
 }
 
 /// The nodes under test, and what all scenarios have in common.
@@ -126,7 +145,11 @@ impl BenchArgs {
         // Never drawn where standard error is no terminal; never in tests, whose own may be one.
         let progress = Progress::new(!cfg!(test));
         match &self.scenario {
-            Scenario::Fanout(args) => block_on(args.run(progress))?.tell(args.nodes.json, terminal),
+            Scenario::Fanout(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::Rooms(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::Cross(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::Echo(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::FloorServer(args) => args.run(terminal),
             Scenario::Presence(args) => {
                 block_on(args.run(progress))?.tell(args.nodes.json, terminal)
             }

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Failure, client::Client};
+use crate::telemetry::process::usage_of;
 
-/// The nodes under test.
+use super::{
+    super::{Failure, client::Client},
+    measure::as_f64,
+};
+
+/// The nodes under test, or a process in their place.
 #[derive(Debug)]
 pub(super) struct Servers {
     nodes: Vec<(String, Client)>,
+    process: Option<u32>,
 }
 
 /// What the processes of all nodes have used since they started, and use.
@@ -42,12 +48,23 @@ enum Identity<'a> {
 impl Servers {
     pub(super) fn new(urls: &[String], token: Option<&str>) -> Result<Self, Failure> {
         let node = |url: &String| Ok((url.clone(), Client::new(url, token)?));
-        Ok(Self { nodes: urls.iter().map(node).collect::<Result<_, Failure>>()? })
+        let nodes = urls.iter().map(node).collect::<Result<_, Failure>>()?;
+        Ok(Self { nodes, process: None })
+    }
+
+    /// A process of this machine, of which the system tells.
+    pub(super) fn of_process(process: u32) -> Self {
+        Self { nodes: Vec::new(), process: Some(process) }
     }
 
     /// Asks every node; `None` if some node tells nothing of its process, as other servers may.
     /// Fails if a node cannot be reached.
     pub(super) async fn usage(&self) -> Result<Option<Usage>, Failure> {
+        if let Some(process) = self.process {
+            let of = usage_of(process);
+            let resident_bytes = as_f64(of.resident_bytes);
+            return Ok(Some(Usage { processes: 1, cpu_seconds: of.cpu_seconds, resident_bytes }));
+        }
         let mut processes = Vec::with_capacity(self.nodes.len());
         for (url, client) in &self.nodes {
             match client.get("/metrics").await {

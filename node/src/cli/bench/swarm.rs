@@ -46,11 +46,8 @@ impl Swarm {
             },
         );
         match (opening.await, self.opened.get()) {
-            (Err(Failure::Unreachable(why)), opened @ 1..) => Err(Failure::Unreachable(format!(
-                "{why} ({opened} sockets were open: are http.max_connections and the node's own \
-                 limit of file descriptors high enough?)"
-            ))),
-            (opened, _) => opened.and_then(|()| self.intact()),
+            (Err(failure), opened) => Err(explained(failure, opened)),
+            (Ok(()), _) => self.intact(),
         }
     }
 
@@ -102,6 +99,17 @@ impl Swarm {
             }
         }
         self.intact()
+    }
+}
+
+/// A failure of a socket when so many others were open: limits may be why.
+pub(super) fn explained(failure: Failure, opened: u64) -> Failure {
+    match failure {
+        Failure::Unreachable(why) if opened > 0 => Failure::Unreachable(format!(
+            "{why} ({opened} sockets were open: are http.max_connections and the node's own limit \
+             of file descriptors high enough?)"
+        )),
+        other => other,
     }
 }
 

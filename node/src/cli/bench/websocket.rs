@@ -101,6 +101,11 @@ pub(super) fn put_pong(out: &mut Vec<u8>, ping: &[u8]) {
     put(out, PONG, &ping[..ping.len().min(CONTROL_LEN_MAX)]);
 }
 
+/// Appends a close frame that says that nothing is wrong.
+pub(super) fn put_close(out: &mut Vec<u8>) {
+    put(out, CLOSE, &1000_u16.to_be_bytes());
+}
+
 fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FIN | opcode);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {

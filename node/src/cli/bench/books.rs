@@ -1,30 +1,42 @@
-//! The books of a fan-out: which message reached whom, how late, and what went wrong.
+//! The books of a run: which message reached whom, how late, and what went wrong.
 
 use std::{collections::VecDeque, ops::Range, time::Instant};
 
-use super::super::{measure::Histogram, message::FIRST_NUMBER};
+use super::{measure::Histogram, message::FIRST_NUMBER};
 
 /// Gaps that are remembered for one subscriber; of older ones nothing is expected any more.
 const GAPS_MAX: usize = 1_024;
 
-/// All messages and all subscribers of a run.
+/// All topics, their messages and their subscribers. Each topic numbers its own messages; topic `t`
+/// has the subscribers `t * each` to `(t + 1) * each - 1`.
 #[derive(Debug)]
-pub(super) struct Deliveries {
+pub(super) struct Books {
+    topics: Vec<Topic>,
+    subscribers: Vec<Tally>,
+    /// Subscribers of each topic; at least 1.
+    each: usize,
+    /// Messages of all topics that are waited for.
+    in_flight: usize,
+    live: usize,
+    latency: Histogram,
+    messages: u64,
+    delivered: u64,
+    doubled: u64,
+    reordered: u64,
+    last: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Topic {
     /// The number of the next message.
     next: u64,
     /// Messages that have not reached all, oldest first, and those behind them.
     open: VecDeque<Message>,
     /// How many of the oldest are no longer waited for.
     overdue: usize,
-    subscribers: Vec<Tally>,
     live: usize,
     /// Messages before this one warmed up.
     measured_from: u64,
-    latency: Histogram,
-    delivered: u64,
-    doubled: u64,
-    reordered: u64,
-    last: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -44,6 +56,8 @@ struct Tally {
     /// What it lacks and is no longer expected to get.
     forgotten: u64,
     gone: bool,
+    /// What it lacks from here on is no loss.
+    excused_from: Option<u64>,
 }
 
 /// How a message came.
@@ -54,17 +68,31 @@ enum Arrival {
     Doubled,
 }
 
-impl Deliveries {
-    pub(super) fn new(subscribers: usize) -> Self {
-        let tally = || Tally { next: FIRST_NUMBER, gaps: Vec::new(), forgotten: 0, gone: false };
-        Self {
+impl Books {
+    /// Books of so many topics with so many subscribers each.
+    pub(super) fn new(topics: usize, each: usize) -> Self {
+        let topic = |_| Topic {
             next: FIRST_NUMBER,
             open: VecDeque::new(),
             overdue: 0,
-            subscribers: (0..subscribers).map(|_| tally()).collect(),
-            live: subscribers,
+            live: each,
             measured_from: FIRST_NUMBER,
+        };
+        let tally = |_| Tally {
+            next: FIRST_NUMBER,
+            gaps: Vec::new(),
+            forgotten: 0,
+            gone: false,
+            excused_from: None,
+        };
+        Self {
+            topics: (0..topics).map(topic).collect(),
+            subscribers: (0..topics * each).map(tally).collect(),
+            each: each.max(1),
+            in_flight: 0,
+            live: topics * each,
             latency: Histogram::default(),
+            messages: 0,
             delivered: 0,
             doubled: 0,
             reordered: 0,
@@ -72,34 +100,57 @@ impl Deliveries {
         }
     }
 
-    /// Counts latency and deliveries from the next message on. Faults count from the first.
+    /// Counts latency and deliveries from the next messages on. Faults count from the first.
     pub(super) fn measure(&mut self) {
-        self.measured_from = self.next;
+        for topic in &mut self.topics {
+            topic.measured_from = topic.next;
+        }
         self.latency = Histogram::default();
+        self.messages = 0;
         self.delivered = 0;
         self.last = None;
     }
 
-    /// Gives the number of a message that is sent now, or was due at that time.
-    pub(super) fn send(&mut self, sent: Instant) -> u64 {
-        self.open.push_back(Message { sent, missing: self.live });
-        self.next += 1;
-        self.next - 1
+    /// The latencies so far; they start anew.
+    pub(super) fn take_latency(&mut self) -> Histogram {
+        std::mem::take(&mut self.latency)
     }
 
-    /// Messages that are waited for.
+    /// Gives the number of a topic's message that is sent now, or was due at that time; `None` if
+    /// there is no such topic.
+    pub(super) fn send(&mut self, topic: usize, sent: Instant) -> Option<u64> {
+        let topic = self.topics.get_mut(topic)?;
+        topic.open.push_back(Message { sent, missing: topic.live });
+        topic.next += 1;
+        self.messages += 1;
+        self.in_flight += 1;
+        Some(topic.next - 1)
+    }
+
+    /// Messages that are waited for, of all topics.
     pub(super) fn in_flight(&self) -> usize {
-        self.open.len() - self.overdue
+        self.in_flight
+    }
+
+    /// Messages of one topic that are waited for.
+    pub(super) fn in_flight_of(&self, topic: usize) -> usize {
+        self.topics.get(topic).map_or(0, |topic| topic.open.len() - topic.overdue)
     }
 
     /// Stops waiting for the messages in flight, which may still come.
     pub(super) fn give_up(&mut self) {
-        self.overdue = self.open.len();
+        for topic in &mut self.topics {
+            topic.overdue = topic.open.len();
+        }
+        self.in_flight = 0;
     }
 
     /// A subscriber got a message; whether that leaves fewer in flight.
     pub(super) fn receive(&mut self, subscriber: usize, number: u64, at: Instant) -> bool {
-        if !(FIRST_NUMBER..self.next).contains(&number) {
+        let Some(topic) = self.topics.get_mut(subscriber / self.each) else {
+            return false;
+        };
+        if !(FIRST_NUMBER..topic.next).contains(&number) {
             return false;
         }
         let Some(tally) = self.subscribers.get_mut(subscriber) else {
@@ -113,47 +164,54 @@ impl Deliveries {
                 return false;
             }
         }
-        let measured = number >= self.measured_from;
+        let measured = number >= topic.measured_from;
         if measured {
             self.delivered += 1;
             self.last = Some(at);
         }
-        let first = self.next - self.open.len() as u64;
+        let first = topic.next - topic.open.len() as u64;
         let index = number.checked_sub(first).and_then(|index| usize::try_from(index).ok());
-        let Some(message) = index.and_then(|index| self.open.get_mut(index)) else {
+        let Some(message) = index.and_then(|index| topic.open.get_mut(index)) else {
             return false;
         };
         if measured {
             self.latency.record(at.saturating_duration_since(message.sent));
         }
+        // One that is gone, and no longer waited for, may still have had it on the way.
+        if tally.gone {
+            return false;
+        }
         message.missing = message.missing.saturating_sub(1);
-        message.missing == 0 && self.complete()
+        message.missing == 0 && topic.complete(&mut self.in_flight)
     }
 
     /// A subscriber is gone, and nobody waits for it; whether that leaves fewer in flight.
     pub(super) fn lose(&mut self, subscriber: usize) -> bool {
+        let Some(topic) = self.topics.get_mut(subscriber / self.each) else {
+            return false;
+        };
         let Some(tally) = self.subscribers.get_mut(subscriber).filter(|tally| !tally.gone) else {
             return false;
         };
         tally.gone = true;
         self.live -= 1;
-        let first = self.next - self.open.len() as u64;
-        for (number, message) in (first..).zip(&mut self.open) {
+        topic.live -= 1;
+        let first = topic.next - topic.open.len() as u64;
+        for (number, message) in (first..).zip(&mut topic.open) {
             if tally.lacks(number) {
                 message.missing = message.missing.saturating_sub(1);
             }
         }
-        self.complete()
+        topic.complete(&mut self.in_flight)
     }
 
-    /// Forgets the oldest messages that have reached all; whether there are any.
-    fn complete(&mut self) -> bool {
-        let before = self.open.len();
-        while self.open.front().is_some_and(|message| message.missing == 0) {
-            self.open.pop_front();
-            self.overdue = self.overdue.saturating_sub(1);
+    /// Nobody waits for a subscriber any more, and what it will lack of later messages is no loss.
+    pub(super) fn excuse(&mut self, subscriber: usize) {
+        self.lose(subscriber);
+        let next = self.topics.get(subscriber / self.each).map(|topic| topic.next);
+        if let Some(tally) = self.subscribers.get_mut(subscriber) {
+            tally.excused_from = next;
         }
-        self.open.len() < before
     }
 
     /// Subscribers that are still there.
@@ -163,7 +221,7 @@ impl Deliveries {
 
     /// Messages since the measuring began.
     pub(super) fn messages(&self) -> u64 {
-        self.next - self.measured_from
+        self.messages
     }
 
     /// Deliveries of those.
@@ -192,7 +250,28 @@ impl Deliveries {
 
     /// Deliveries that have not come.
     pub(super) fn lost(&self) -> u64 {
-        self.subscribers.iter().map(|tally| tally.lost(self.next)).sum()
+        let tallies = self.subscribers.iter().enumerate();
+        let lost = tallies.map(|(subscriber, tally)| {
+            let next = self.topics.get(subscriber / self.each).map_or(0, |topic| topic.next);
+            tally.lost(tally.excused_from.unwrap_or(next))
+        });
+        lost.sum()
+    }
+}
+
+impl Topic {
+    /// Forgets the oldest messages that have reached all; whether there are any.
+    fn complete(&mut self, in_flight: &mut usize) -> bool {
+        let before = self.open.len();
+        while self.open.front().is_some_and(|message| message.missing == 0) {
+            self.open.pop_front();
+            if self.overdue > 0 {
+                self.overdue -= 1;
+            } else {
+                *in_flight = in_flight.saturating_sub(1);
+            }
+        }
+        self.open.len() < before
     }
 }
 
@@ -231,7 +310,7 @@ impl Tally {
 
     /// What it lacks of the messages below `end`.
     fn lost(&self, end: u64) -> u64 {
-        let gaps: u64 = self.gaps.iter().map(|gap| gap.end - gap.start).sum();
+        let gaps: u64 = self.gaps.iter().map(|gap| gap.end.min(end) - gap.start.min(end)).sum();
         self.forgotten + gaps + end.saturating_sub(self.next)
     }
 }
@@ -243,9 +322,9 @@ mod tests {
     use super::*;
 
     /// Books of two subscribers with messages in flight, and when those were sent.
-    fn sent(messages: usize) -> (Deliveries, Vec<u64>, Instant) {
-        let (mut books, now) = (Deliveries::new(2), Instant::now());
-        let numbers = (0..messages).map(|_| books.send(now)).collect();
+    fn sent(messages: usize) -> (Books, Vec<u64>, Instant) {
+        let (mut books, now) = (Books::new(1, 2), Instant::now());
+        let numbers = (0..messages).map(|_| books.send(0, now).unwrap()).collect();
         (books, numbers, now)
     }
 
@@ -267,7 +346,7 @@ mod tests {
         books.receive(0, numbers[0], now);
         books.receive(1, numbers[0], now);
         books.measure();
-        let number = books.send(now);
+        let number = books.send(0, now).unwrap();
         books.receive(0, number, now);
         assert_eq!((books.messages(), books.delivered()), (1, 1));
         assert_eq!(books.latency().summary().count, 1);
@@ -294,7 +373,7 @@ mod tests {
         assert!(books.lose(1));
         assert!(!books.lose(1));
         assert_eq!((books.in_flight(), books.live(), books.lost()), (0, 1, 2));
-        let number = books.send(now);
+        let number = books.send(0, now).unwrap();
         assert!(books.receive(0, number, now));
     }
 
@@ -303,7 +382,7 @@ mod tests {
         let (mut books, numbers, now) = sent(2);
         books.give_up();
         assert_eq!(books.in_flight(), 0);
-        let third = books.send(now);
+        let third = books.send(0, now).unwrap();
         assert_eq!(books.in_flight(), 1);
         for &number in numbers.iter().chain([&third]) {
             books.receive(0, number, now);

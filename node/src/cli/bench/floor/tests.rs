@@ -1,0 +1,1 @@
+//! The floor as a peer of the bench's own client.

@@ -1,0 +1,14 @@
+//! One run of a scenario that publishes: topics, their subscribers, and who publishes to them.
+
+mod args;
+mod crowd;
+mod pace;
+mod report;
+mod run;
+mod search;
+
+pub(super) use args::LoadArgs;
+pub(super) use crowd::{Counts, Crowd, Shape};
+pub(super) use pace::Pace;
+pub(super) use report::{DETAILS, FIELDS, LoadReport};
+pub(super) use run::{Plan, run};

@@ -1,0 +1,80 @@
+//! Many topics with a few subscribers each.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    super::Failure,
+    NodeArgs,
+    compare::{self, CompareArgs, Compared},
+    fanout::EXIT,
+    floor::Manners,
+    load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
+    progress::Progress,
+    target::Target,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  wingbeat bench rooms                             1,000 topics of 5, 32 messages in flight
+  wingbeat bench rooms --floor --runs 5            … and what a bare loop makes of it
+  wingbeat bench rooms --topics 10000 --members 2 --rate 5000
+  wingbeat bench rooms --search 5ms                the highest rate with p99 within 5 ms";
+
+const OWN_DETAILS: &str = "\
+Topics take turns. A topic's publisher is its first member, which costs no further socket: its own
+copy counts as a delivery. Where a rule has deliver = \"others\" there is no such copy, and it only
+publishes. Members go to all --url in turns. --in-flight counts messages over all topics.";
+
+/// Many topics with a few subscribers each: deliveries a second, latency, CPU per delivery
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = help())]
+pub(super) struct RoomsArgs {
+    /// How many topics
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    topics: u64,
+    /// How many join each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    members: u64,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    compare: CompareArgs,
+    #[command(flatten)]
+    pub(super) nodes: NodeArgs,
+}
+
+fn help() -> String {
+    format!(
+        "{EXAMPLES}\n\n{OWN_DETAILS}\n\n{}\n\n{}\n\n{}\n{}\n\n{EXIT}",
+        load::DETAILS,
+        compare::DETAILS,
+        load::FIELDS,
+        compare::FIELDS
+    )
+}
+
+impl RoomsArgs {
+    pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {
+        let urls = self.nodes.all(&[]);
+        let target = Target::nodes(&self.nodes, &urls, &urls)?;
+        let manners = Manners::ask(&target, "rooms")?;
+        let members = usize::try_from(self.members).unwrap_or(usize::MAX);
+        let plan = Plan {
+            scenario: "rooms",
+            shape: Shape {
+                topics: usize::try_from(self.topics).unwrap_or(usize::MAX),
+                each: if manners.copies { members } else { members - 1 },
+                member_publishes: manners.copies,
+                counts: Counts::Broadcasts,
+                payload: self.load.payload(),
+            },
+            window: 32,
+            window_each: false,
+            args: &self.load,
+            slow: 0,
+        };
+        let one = |target: &Target| load::run(&plan, target, progress);
+        self.compare.run(&self.nodes, &target, manners, one)
+    }
+}
