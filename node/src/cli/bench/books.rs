@@ -378,6 +378,32 @@ mod tests {
     }
 
     #[test]
+    fn topics_number_their_messages_apart() {
+        let (mut books, now) = (Books::new(2, 2), Instant::now());
+        let [first, second] = [books.send(0, now).unwrap(), books.send(1, now).unwrap()];
+        assert_eq!((first, books.in_flight(), books.in_flight_of(1)), (second, 2, 1));
+        assert!(!books.receive(0, first, now));
+        assert!(!books.receive(2, second, now));
+        assert!(books.receive(3, second, now));
+        assert_eq!((books.in_flight(), books.in_flight_of(0), books.in_flight_of(1)), (1, 1, 0));
+        assert!(books.receive(1, first, now));
+        assert_eq!((books.in_flight(), books.lost(), books.messages()), (0, 0, 2));
+        assert_eq!(books.send(2, now), None, "there is no such topic");
+    }
+
+    #[test]
+    fn what_the_excused_lack_is_no_loss() {
+        let (mut books, numbers, now) = sent(1);
+        books.receive(0, numbers[0], now);
+        books.excuse(1);
+        assert_eq!((books.in_flight(), books.lost()), (0, 1), "sent before");
+        let number = books.send(0, now).unwrap();
+        assert!(books.receive(0, number, now));
+        assert_eq!((books.in_flight(), books.lost()), (0, 1));
+        assert!(!books.receive(1, number + 5, now), "never sent");
+    }
+
+    #[test]
     fn overdue_messages_are_not_waited_for_and_still_count_when_they_come() {
         let (mut books, numbers, now) = sent(2);
         books.give_up();

@@ -209,11 +209,6 @@ impl Connection {
         websocket::put_text(&mut self.unwritten, text);
     }
 
-    /// Bytes that the stream has not taken.
-    pub(super) fn backlog(&self) -> usize {
-        self.unwritten.len()
-    }
-
     /// Writes what is queued, waits for bytes, and hands over each text frame that is all there,
     /// with the time when it was read. May hand over none. Safe to cancel.
     pub(super) async fn exchange(

@@ -251,3 +251,112 @@ impl<R: Measured> Report for Compared<R> {
         floor.map_err(|failure| Failure::failed(format_args!("the floor: {failure}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::report::{OwnUse, ServerUse},
+        *,
+    };
+
+    #[derive(Clone, Debug, Serialize)]
+    struct Run {
+        rate: f64,
+        cpu: f64,
+        faults: u64,
+    }
+
+    impl Report for Run {
+        fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+            writeln!(out, "a run")
+        }
+
+        fn verdict(&self) -> Result<(), Failure> {
+            super::super::report::judge(&[(self.faults, "lost")], None)
+        }
+    }
+
+    impl Measured for Run {
+        fn rate(&self) -> f64 {
+            self.rate
+        }
+
+        fn usage(&self) -> Use {
+            let server = (self.cpu > 0.0).then_some(ServerUse {
+                processes: 1,
+                cpu_seconds: 0.0,
+                cpu_cores: 0.0,
+                cpu_seconds_per_million: self.cpu,
+                resident_bytes: 0.0,
+            });
+            Use { server, bench: OwnUse { cpu_seconds: 0.0, cpu_cores: 0.0 } }
+        }
+
+        fn operations(&self) -> &'static str {
+            "deliveries"
+        }
+
+        fn p99_us(&self) -> f64 {
+            0.0
+        }
+
+        fn add_faults(&mut self, other: &Self) {
+            self.faults += other.faults;
+        }
+    }
+
+    fn runs(figures: &[(f64, f64)]) -> Vec<Run> {
+        figures.iter().map(|&(rate, cpu)| Run { rate, cpu, faults: 1 }).collect()
+    }
+
+    fn figures(spread: Option<Spread>) -> [f64; 3] {
+        let Spread { median, min, max } = spread.unwrap();
+        [median, min, max]
+    }
+
+    #[test]
+    fn ratios_are_those_of_each_turn() {
+        let nodes = runs(&[(10.0, 2.0), (30.0, 4.0), (20.0, 3.0)]);
+        let floors = runs(&[(10.0, 1.0), (10.0, 1.0), (40.0, 1.0)]);
+        let ratio = Figures::ratio(&nodes, &floors);
+        assert_eq!(figures(ratio.rate).map(f64::to_bits), [1.0, 0.5, 3.0].map(f64::to_bits));
+        let cpu = figures(ratio.cpu_seconds_per_million);
+        assert_eq!(cpu.map(f64::to_bits), [3.0, 2.0, 4.0].map(f64::to_bits));
+        // A floor in no time, and nodes that do not tell.
+        assert_eq!(ratio.p99_us, None);
+        let ratio = Figures::ratio(&runs(&[(1.0, 0.0)]), &runs(&[(1.0, 1.0)]));
+        assert_eq!(ratio.cpu_seconds_per_million, None);
+    }
+
+    #[test]
+    fn the_median_run_stands_for_all_and_has_the_faults_of_all() {
+        let report = middle(&runs(&[(3.0, 1.0), (1.0, 1.0), (2.0, 1.0)])).unwrap();
+        assert_eq!((report.rate.to_bits(), report.faults), (2.0_f64.to_bits(), 3));
+        assert!(middle::<Run>(&[]).is_none());
+    }
+
+    #[test]
+    fn a_fault_of_the_floor_is_told_as_its_own() {
+        let sound = Run { faults: 0, ..runs(&[(9.0, 1.0)]).remove(0) };
+        let floors = runs(&[(6.0, 0.5)]);
+        let compared = Compared {
+            spread: Figures::of(std::slice::from_ref(&sound)),
+            ratio: Some(Figures::ratio(std::slice::from_ref(&sound), &floors)),
+            report: sound,
+            runs: 1,
+            floor: Some(FloorReport {
+                joined: false,
+                manners: Manners { acks: true, copies: true },
+                spread: Figures::of(&floors),
+                report: floors[0].clone(),
+            }),
+        };
+        assert_eq!(compared.verdict(), Err(Failure::failed("the floor: lost: 1")));
+        let mut text = Vec::new();
+        compared.write(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for row in ["nodes   9/s", "floor   6/s", "ratio  1.50"] {
+            assert!(text.contains(row), "{text}");
+        }
+    }
+}

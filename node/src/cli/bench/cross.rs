@@ -6,8 +6,8 @@ mod tests;
 use super::{
     super::Failure,
     NodeArgs,
-    compare::{self, CompareArgs, Compared},
-    fanout::{EXIT, one_topic},
+    compare::{CompareArgs, Compared},
+    fanout::one_topic,
     load::{self, LoadArgs, LoadReport},
     progress::Progress,
 };
@@ -19,13 +19,13 @@ Examples:
   wingbeat bench cross --in-flight 4 --floor --runs 5 --url http://a:4000 --url http://b:4000
   wingbeat bench cross --rate 10 --url http://a:4000 --url http://b:4000";
 
-const OWN_DETAILS: &str = "\
+const DETAILS: &str = "\
 The publisher is on the first node, the subscribers on all others in turns; CPU time and memory are
 those of all. The floor is one process, with publisher and subscribers on it.";
 
 /// Publisher and subscribers on different nodes: as fanout, with the CPU of all nodes
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = help())]
+#[command(after_help = EXAMPLES, after_long_help = load::help(EXAMPLES, DETAILS))]
 pub(super) struct CrossArgs {
     /// How many subscribe
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -36,16 +36,6 @@ pub(super) struct CrossArgs {
     compare: CompareArgs,
     #[command(flatten)]
     pub(super) nodes: NodeArgs,
-}
-
-fn help() -> String {
-    format!(
-        "{EXAMPLES}\n\n{OWN_DETAILS}\n\n{}\n\n{}\n\n{}\n{}\n\n{EXIT}",
-        load::DETAILS,
-        compare::DETAILS,
-        load::FIELDS,
-        compare::FIELDS
-    )
 }
 
 impl CrossArgs {

@@ -6,8 +6,7 @@ mod tests;
 use super::{
     super::Failure,
     NodeArgs,
-    compare::{self, CompareArgs, Compared},
-    fanout::EXIT,
+    compare::{CompareArgs, Compared},
     floor::Manners,
     load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
     progress::Progress,
@@ -20,7 +19,7 @@ Examples:
   wingbeat bench echo --floor --runs 5             … and what a bare loop makes of it
   wingbeat bench echo --rate 1000                  1,000 pushes a second over all sockets";
 
-const OWN_DETAILS: &str = "\
+const DETAILS: &str = "\
 Each socket joins a topic of its own, pushes, and pushes again when the reply has come; the
 operation is done with the reply, which a relay sends where its rule has ack = true, the default.
 With the default rule it sends the broadcast to the one that pushed, too. For a pure echo:
@@ -35,7 +34,7 @@ turns.";
 
 /// Sockets that push and wait for the reply: pushes a second, latency, CPU per push
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = help())]
+#[command(after_help = EXAMPLES, after_long_help = load::help(EXAMPLES, DETAILS))]
 pub(super) struct EchoArgs {
     /// How many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -46,16 +45,6 @@ pub(super) struct EchoArgs {
     compare: CompareArgs,
     #[command(flatten)]
     pub(super) nodes: NodeArgs,
-}
-
-fn help() -> String {
-    format!(
-        "{EXAMPLES}\n\n{OWN_DETAILS}\n\n{}\n\n{}\n\n{}\n{}\n\n{EXIT}",
-        load::DETAILS,
-        compare::DETAILS,
-        load::FIELDS,
-        compare::FIELDS
-    )
 }
 
 impl EchoArgs {

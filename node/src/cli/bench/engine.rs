@@ -104,8 +104,8 @@ enum Phase {
 impl Engine {
     /// A loop with so many places.
     pub(super) fn new(places: usize) -> Result<Self, Failure> {
-        let poll = Poll::new().map_err(no_poll)?;
-        let registry = poll.registry().try_clone().map_err(no_poll)?;
+        let poll = Poll::new().map_err(|error| no_poll(&error))?;
+        let registry = poll.registry().try_clone().map_err(|error| no_poll(&error))?;
         let slots = std::iter::repeat_with(Slot::default).take(places).collect();
         Ok(Self {
             poll,
@@ -123,7 +123,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            polled => polled.map_err(no_poll)?,
+            polled => polled.map_err(|error| no_poll(&error))?,
         }
         for event in &self.events {
             self.sockets.ready(event, &mut self.scratch, handler);
@@ -132,7 +132,7 @@ impl Engine {
     }
 }
 
-fn no_poll(error: io::Error) -> Failure {
+fn no_poll(error: &io::Error) -> Failure {
     Failure::failed(format_args!("cannot wait for sockets: {error}"))
 }
 
@@ -185,12 +185,9 @@ impl Sockets {
         }
     }
 
-    /// Ends a connection with a reset, as a client does that loses its power or its process.
-    pub(super) fn kill(&mut self, id: usize) {
-        if let Some(stream) = self.slots.get_mut(id).and_then(Slot::vacate) {
-            // Without it the kernel would end the connection in good order.
-            drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
-        }
+    /// Takes a socket out of its place; the handler hears no more of it.
+    pub(super) fn take(&mut self, id: usize) -> Option<TcpStream> {
+        self.slots.get_mut(id).and_then(Slot::vacate)
     }
 
     /// Stops reading a socket.
@@ -206,11 +203,6 @@ impl Sockets {
             let interest = Interest::READABLE | Interest::WRITABLE;
             drop(self.registry.register(stream, Token(id), interest));
         }
-    }
-
-    /// Whether a place has a socket.
-    pub(super) fn is_open(&self, id: usize) -> bool {
-        self.slots.get(id).is_some_and(|slot| slot.stream.is_some())
     }
 
     fn ready(&mut self, event: &Event, scratch: &mut [u8], handler: &mut impl Handler) {
@@ -269,7 +261,7 @@ impl Sockets {
             match stream.read(scratch) {
                 Ok(0) => return Err(slot.end().into()),
                 Ok(len) => {
-                    self.take(id, &scratch[..len], handler, Instant::now())?;
+                    self.receive(id, &scratch[..len], handler, Instant::now())?;
                     if len < scratch.len() && !to_the_end {
                         return Ok(());
                     }
@@ -282,7 +274,7 @@ impl Sockets {
     }
 
     /// Hands over what newly read bytes hold, and keeps the rest.
-    fn take(
+    fn receive(
         &mut self,
         id: usize,
         bytes: &[u8],
@@ -355,6 +347,14 @@ impl Sockets {
             used += frame.payload.end;
         }
         Ok(used)
+    }
+}
+
+/// Ends connections with a reset, as clients do that lose their power or their process.
+pub(super) fn kill(streams: Vec<TcpStream>) {
+    for stream in streams {
+        // Without it the kernel would end the connection in good order.
+        drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
     }
 }
 
@@ -431,9 +431,10 @@ impl Slot {
 
     /// Why a stream without more bytes has ended.
     fn end(&self) -> Lost {
-        match self.phase {
-            Phase::Closed { code } => Lost::Closed { code, reason: String::new() },
-            _ => Lost::Ended,
+        if let Phase::Closed { code } = self.phase {
+            Lost::Closed { code, reason: String::new() }
+        } else {
+            Lost::Ended
         }
     }
 }

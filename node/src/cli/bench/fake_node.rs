@@ -42,6 +42,8 @@ pub(super) enum Fault {
     AnswersNoMessages,
     /// Who sends a message gets no copy of it.
     KeepsOwnCopies,
+    /// Close frames are ignored.
+    NeverCloses,
     /// Nobody is told who is present.
     HidesPresence,
     /// There is no page of metrics.
@@ -125,8 +127,12 @@ impl State {
         let resident = 1_000_000 + 500 * self.clients.borrow().len();
         let page = format!(
             "process_cpu_seconds_total {}.0\nprocess_resident_memory_bytes {resident}\n\
-             wingbeat_process_id 7\n",
-            self.asked.get()
+             wingbeat_process_id 7\n\
+             wingbeat_fanout_seconds_bucket{{le=\"0.001\"}} 0\n\
+             wingbeat_fanout_seconds_bucket{{le=\"0.005\"}} {asked}\n\
+             wingbeat_fanout_seconds_bucket{{le=\"+Inf\"}} {asked}\n",
+            self.asked.get(),
+            asked = self.asked.get(),
         );
         let len = page.len();
         format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{page}")
@@ -162,6 +168,9 @@ impl State {
                         let frame: [Value; 5] = serde_json::from_str(&text).unwrap();
                         self.handle(frame, &user, &out);
                     }
+                    // The library answers it when it is asked for more.
+                    Some(Ok(Message::Close(_))) if self.fault != Fault::NeverCloses => {}
+                    Some(Ok(Message::Close(_))) => std::future::pending().await,
                     Some(Ok(Message::Pong(data))) => assert_eq!(&data[..], b"are you there"),
                     _ => return,
                 },
@@ -184,7 +193,7 @@ impl State {
         } else {
             json!({"status": "ok", "response": {}})
         };
-        let reply = json!([join_ref, reference, topic, "phx_reply", reply]);
+        let reply = json!([&join_ref, reference, &topic, "phx_reply", reply]);
         let unanswered = !matches!(event.as_str(), Some("phx_join" | "heartbeat"))
             && self.fault == Fault::AnswersNoMessages;
         if !unanswered {
@@ -195,6 +204,10 @@ impl State {
             _ if refused => {}
             "heartbeat" => {}
             "phx_join" => self.join(topic, user, out),
+            "phx_leave" => {
+                self.clients.borrow_mut().retain(|client| !client.out.same_channel(out));
+                out.send(text(&json!([join_ref, join_ref, topic, "phx_close", {}]))).unwrap();
+            }
             _ => self.broadcast(&json!([null, null, topic, event, payload]), topic, out),
         }
     }

@@ -6,7 +6,7 @@ mod tests;
 use super::{
     super::Failure,
     NodeArgs,
-    compare::{self, CompareArgs, Compared},
+    compare::{CompareArgs, Compared},
     floor::Manners,
     load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
     progress::Progress,
@@ -22,7 +22,7 @@ Examples:
   wingbeat bench fanout --rate 10 --url http://a:4000 --url http://b:4000 --url http://c:4000
                                                          publish on a, deliver on b and c";
 
-const OWN_DETAILS: &str = "\
+const DETAILS: &str = "\
 The publisher pushes through its own WebSocket. With --slow, so many subscribers stop reading once
 the measuring begins; their receive buffers are small. They are neither waited for nor counted. In
 the end they read again, and the report says how many had been cut off and with which close code.";
@@ -31,7 +31,7 @@ the end they read again, and the report says how many had been cut off and with 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = EXAMPLES,
-    after_long_help = help(),
+    after_long_help = load::help(EXAMPLES, DETAILS),
 )]
 pub(super) struct FanoutArgs {
     /// How many subscribe
@@ -50,20 +50,6 @@ pub(super) struct FanoutArgs {
     #[command(flatten)]
     pub(super) nodes: NodeArgs,
 }
-
-fn help() -> String {
-    format!(
-        "{EXAMPLES}\n\n{OWN_DETAILS}\n\n{}\n\n{}\n\n{}\n{}\n\n{EXIT}",
-        load::DETAILS,
-        compare::DETAILS,
-        load::FIELDS,
-        compare::FIELDS
-    )
-}
-
-/// What decides on the exit code.
-pub(super) const EXIT: &str =
-    "Exit code 1 if a delivery was lost, doubled or out of order, or a socket ended.";
 
 impl FanoutArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {

@@ -7,6 +7,7 @@
 //! small task a socket.
 
 mod books;
+mod churn;
 mod client;
 mod compare;
 mod cross;
@@ -16,6 +17,7 @@ mod fanout;
 mod floor;
 mod idle;
 mod load;
+mod mass;
 mod measure;
 mod message;
 mod opening;
@@ -63,6 +65,8 @@ enum Scenario {
     Rooms(rooms::RoomsArgs),
     Cross(cross::CrossArgs),
     Echo(echo::EchoArgs),
+    Churn(churn::ChurnArgs),
+    Mass(mass::MassArgs),
     Presence(presence::PresenceArgs),
     Idle(idle::IdleArgs),
     #[command(hide = true)]
@@ -150,6 +154,8 @@ impl BenchArgs {
             Scenario::Cross(args) => args.run(progress)?.tell(args.nodes.json, terminal),
             Scenario::Echo(args) => args.run(progress)?.tell(args.nodes.json, terminal),
             Scenario::FloorServer(args) => args.run(terminal),
+            Scenario::Churn(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::Mass(args) => args.run(progress)?.tell(args.nodes.json, terminal),
             Scenario::Presence(args) => {
                 block_on(args.run(progress))?.tell(args.nodes.json, terminal)
             }

@@ -6,8 +6,7 @@ mod tests;
 use super::{
     super::Failure,
     NodeArgs,
-    compare::{self, CompareArgs, Compared},
-    fanout::EXIT,
+    compare::{CompareArgs, Compared},
     floor::Manners,
     load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
     progress::Progress,
@@ -21,14 +20,14 @@ Examples:
   wingbeat bench rooms --topics 10000 --members 2 --rate 5000
   wingbeat bench rooms --search 5ms                the highest rate with p99 within 5 ms";
 
-const OWN_DETAILS: &str = "\
+const DETAILS: &str = "\
 Topics take turns. A topic's publisher is its first member, which costs no further socket: its own
 copy counts as a delivery. Where a rule has deliver = \"others\" there is no such copy, and it only
 publishes. Members go to all --url in turns. --in-flight counts messages over all topics.";
 
 /// Many topics with a few subscribers each: deliveries a second, latency, CPU per delivery
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = help())]
+#[command(after_help = EXAMPLES, after_long_help = load::help(EXAMPLES, DETAILS))]
 pub(super) struct RoomsArgs {
     /// How many topics
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -42,16 +41,6 @@ pub(super) struct RoomsArgs {
     compare: CompareArgs,
     #[command(flatten)]
     pub(super) nodes: NodeArgs,
-}
-
-fn help() -> String {
-    format!(
-        "{EXAMPLES}\n\n{OWN_DETAILS}\n\n{}\n\n{}\n\n{}\n{}\n\n{EXIT}",
-        load::DETAILS,
-        compare::DETAILS,
-        load::FIELDS,
-        compare::FIELDS
-    )
 }
 
 impl RoomsArgs {

@@ -1,5 +1,7 @@
 //! What the nodes use, read from their `/metrics`.
 
+mod buckets;
+
 use std::collections::BTreeMap;
 
 use crate::telemetry::process::usage_of;
@@ -8,6 +10,8 @@ use super::{
     super::{Failure, client::Client},
     measure::as_f64,
 };
+
+pub(super) use buckets::Buckets;
 
 /// The nodes under test, or a process in their place.
 #[derive(Debug)]
@@ -85,6 +89,22 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// What all nodes have counted in one histogram; `None` if some node does not have it. Nodes of
+    /// one process that share a page are counted as often as they are named.
+    pub(super) async fn buckets(&self, name: &str) -> Result<Option<Buckets>, Failure> {
+        let mut all = Buckets::default();
+        for (_, client) in &self.nodes {
+            let page = client.get("/metrics").await?;
+            match Buckets::read(&String::from_utf8_lossy(&page), name) {
+                Some(buckets) => all.add(&buckets),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
+    }
+}
+
 /// Adds up, each process once.
 fn sum(nodes: &[(&str, Process)]) -> Usage {
     let mut distinct = BTreeMap::new();
@@ -107,15 +127,7 @@ impl Process {
     fn read(page: &str) -> Option<Self> {
         let (mut cpu_seconds, mut resident_bytes) = (None, None);
         let mut process = Self::default();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            let Some((name, value)) = line.split_once([' ', '{']) else {
-                continue;
-            };
-            // Behind labels, if there are any.
-            let value = value.rsplit_once('}').map_or(value, |(_, value)| value);
-            let Some(value) = value.split_whitespace().next() else {
-                continue;
-            };
+        for (name, _labels, value) in page.lines().filter_map(sample) {
             match name.strip_prefix("wingbeat_").unwrap_or(name) {
                 "process_id" => process.id = Some(value.to_owned()),
                 "process_start_time_seconds" => process.started = Some(value.to_owned()),
@@ -128,6 +140,14 @@ impl Process {
         process.resident_bytes = resident_bytes?;
         Some(process)
     }
+}
+
+/// The name, the labels and the value of a line of metrics; `None` for other lines.
+fn sample(line: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = line.split_once([' ', '{']).filter(|_| !line.starts_with('#'))?;
+    // Behind labels, if there are any.
+    let (labels, value) = rest.rsplit_once('}').unwrap_or(("", rest));
+    Some((name, labels, value.split_whitespace().next()?))
 }
 
 #[cfg(test)]

@@ -104,13 +104,15 @@ impl Swarm {
 
 /// A failure of a socket when so many others were open: limits may be why.
 pub(super) fn explained(failure: Failure, opened: u64) -> Failure {
-    match failure {
-        Failure::Unreachable(why) if opened > 0 => Failure::Unreachable(format!(
+    if opened > 0
+        && let Failure::Unreachable(why) = failure
+    {
+        return Failure::Unreachable(format!(
             "{why} ({opened} sockets were open: are http.max_connections and the node's own limit \
              of file descriptors high enough?)"
-        )),
-        other => other,
+        ));
     }
+    failure
 }
 
 /// How a socket that does not open ends a run.

@@ -52,6 +52,11 @@ pub(super) fn run(
     })
 }
 
+/// Runs a scenario against whatever it names.
+pub(super) fn run_against(args: &str) -> Ended {
+    run_scenario(parse(args).unwrap()).unwrap()
+}
+
 fn run_scenario(scenario: Scenario) -> Result<Ended, Failure> {
     let progress = Progress::new(false);
     Ok(match scenario {
@@ -59,6 +64,8 @@ fn run_scenario(scenario: Scenario) -> Result<Ended, Failure> {
         Scenario::Rooms(args) => ended(&args.run(progress)?),
         Scenario::Cross(args) => ended(&args.run(progress)?),
         Scenario::Echo(args) => ended(&args.run(progress)?),
+        Scenario::Churn(args) => ended(&args.run(progress)?),
+        Scenario::Mass(args) => ended(&args.run(progress)?),
         Scenario::Presence(args) => ended(&block_on(args.run(progress))?),
         Scenario::Idle(args) => ended(&block_on(args.run(progress))?),
         Scenario::FloorServer(_) => panic!("the floor is no scenario"),
@@ -129,6 +136,18 @@ fn arguments_that_cannot_work_are_refused() {
         "fanout --in-flight 0",
         "fanout --rate 0",
         "fanout --rate 5 --in-flight 2",
+        "fanout --rate 5 --search 20ms",
+        "fanout --search 1us",
+        "fanout --step 1s",
+        "fanout --floor --floor-joined",
+        "fanout --slow 1 --floor",
+        "fanout --runs 0",
+        "rooms --members 1",
+        "rooms --topics 0",
+        "echo --sockets 0",
+        "churn --sockets 0",
+        "mass",
+        "mass --event other",
         "fanout --seconds 0",
         "fanout --seconds nan",
         "fanout --concurrency 0",

@@ -43,6 +43,47 @@ fn windows_rates_and_payloads_of_all_sizes_lose_nothing() {
 }
 
 #[test]
+fn a_search_tells_each_step_and_measures_the_rate_that_held() {
+    let ended = fanout("--search 5s --step 20ms", Fault::Nothing);
+    assert_eq!(ended.failure, None);
+    let search = &ended.json["search"];
+    let steps = search["steps"].as_array().unwrap();
+    assert!(steps.len() > 1, "{steps:?}");
+    assert_eq!(search["rate_per_second"], ended.json["rate_per_second"]);
+    assert_eq!(search["bound_us"], 5e6);
+    for word in ["RATE", "HELD", "highest rate with p99 within 5.00 s"] {
+        assert!(ended.people.contains(word), "{}", ended.people);
+    }
+}
+
+#[test]
+fn those_that_stop_reading_are_neither_waited_for_nor_counted() {
+    let ended = fanout("--slow 2", Fault::Nothing);
+    let json = &ended.json;
+    assert_eq!((ended.failure, &json["lost"]), (None, &0.into()));
+    assert_eq!(json["deliveries"], 3 * json["messages"].as_u64().unwrap());
+    let slow = serde_json::json!({"subscribers": 2, "disconnected": 0, "close_codes": {}});
+    assert_eq!(json["slow"], slow);
+    assert!(ended.people.contains("2 stopped reading, 0 were cut off"), "{}", ended.people);
+}
+
+#[test]
+fn somebody_must_read() {
+    let failure = run(&format!("{SHORT} --slow 5"), 1, Fault::Nothing, |_| ()).unwrap_err();
+    assert_eq!(failure.exit_code(), 2);
+}
+
+#[test]
+fn several_runs_are_one_report_with_medians() {
+    let ended = fanout("--runs 3", Fault::Nothing);
+    assert_eq!((ended.failure, &ended.json["runs"]), (None, &3.into()));
+    let rate = &ended.json["spread"]["rate"];
+    assert_eq!(rate["median"], ended.json["deliveries_per_second"]);
+    assert!(rate["min"].as_f64() <= rate["max"].as_f64());
+    assert!(ended.people.contains("MEDIAN OF RUNS"), "{}", ended.people);
+}
+
+#[test]
 fn faults_are_counted_and_fail_the_run() {
     for (fault, field, failure) in [
         (Fault::Loses, "lost", "deliveries lost: 1"),

@@ -7,7 +7,8 @@ mod server;
 mod tests;
 
 use std::{
-    io::{self, BufRead as _, BufReader},
+    fmt,
+    io::{BufRead as _, BufReader},
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -62,7 +63,7 @@ impl FloorServerArgs {
     }
 }
 
-fn no_floor(error: io::Error) -> Failure {
+fn no_floor(error: impl fmt::Display) -> Failure {
     Failure::failed(format_args!("the floor does not run: {error}"))
 }
 

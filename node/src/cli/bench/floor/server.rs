@@ -27,6 +27,10 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
+/// The answer to whatever is no upgrade: it has no metrics.
+const NOT_FOUND: &[u8] =
+    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 /// The `join_ref` of all clients of the bench, as it stands in frames.
 const JOIN_REF: &[u8] = b"\"1\"";
 
@@ -167,7 +171,7 @@ impl Core {
         unread.extend_from_slice(bytes);
         let mut used = 0;
         if !peer.upgraded {
-            match upgrade(&unread)? {
+            match upgrade(&unread).inspect_err(|Wrong| drop(peer.write(NOT_FOUND)))? {
                 Some((answer, len)) => {
                     peer.write(&answer).map_err(|_| Wrong)?;
                     peer.upgraded = true;

@@ -20,6 +20,9 @@ const EVENT: &str = "bench";
 /// Bytes handed to a socket and not written, beyond which its publisher waits.
 const BACKLOG_MAX: usize = 256 * 1024;
 
+/// A time that no run lasts.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
+
 /// How long one turn waits while nothing is published.
 const TURN: Duration = Duration::from_millis(100);
 
@@ -245,7 +248,7 @@ impl Crowd {
         self.publishing = Some(Publishing {
             pace,
             started: now,
-            end: now + duration,
+            end: now.checked_add(duration).unwrap_or(now + FOREVER),
             sent: 0,
             moved: now,
             in_flight_max,
@@ -268,8 +271,19 @@ impl Crowd {
         self.failed().map(|()| true)
     }
 
+    /// Publishes no more; what is in flight is waited for.
+    pub(in super::super) fn finish(&mut self) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.end = publishing.end.min(Instant::now());
+        }
+    }
+
     /// When there is something to do though nothing comes; `None` when all is done.
-    fn next_wake(&mut self, now: Instant, patience: Duration) -> Option<Instant> {
+    pub(in super::super) fn next_wake(
+        &mut self,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<Instant> {
         let publishing = self.publishing.as_mut()?;
         if self.books.in_flight() == 0 {
             publishing.moved = now;

@@ -7,8 +7,8 @@ mod report;
 mod run;
 mod search;
 
-pub(super) use args::LoadArgs;
+pub(super) use args::{LoadArgs, seconds};
 pub(super) use crowd::{Counts, Crowd, Shape};
 pub(super) use pace::Pace;
-pub(super) use report::{DETAILS, FIELDS, LoadReport};
+pub(super) use report::{LoadReport, help};
 pub(super) use run::{Plan, run};

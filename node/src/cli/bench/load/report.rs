@@ -14,7 +14,7 @@ use super::{
             Failure,
             table::{Column, Table},
         },
-        compare::Measured,
+        compare::{self, Measured},
         measure::{Summary, as_f64},
         report::{Report, Use, amount, bytes, grouped, judge, rate, time, write_latencies},
         target::Target,
@@ -23,8 +23,18 @@ use super::{
     search::Found,
 };
 
-/// What the help of a scenario says of how it measures.
-pub(in super::super) const DETAILS: &str = "\
+/// What decides on the exit code.
+const EXIT: &str =
+    "Exit code 1 if a delivery was lost, doubled or out of order, or a socket ended.";
+
+/// The long help of a scenario that publishes.
+pub(in super::super) fn help(examples: &str, details: &str) -> String {
+    let [floor, floor_fields] = [compare::DETAILS, compare::FIELDS];
+    format!("{examples}\n\n{details}\n\n{DETAILS}\n\n{floor}\n\n{FIELDS}\n{floor_fields}\n\n{EXIT}")
+}
+
+/// How all of them measure.
+const DETAILS: &str = "\
 Latency runs from just before a push is written (with --rate, from when it was due if that is over
 2 ms ago) until it has arrived. --search doubles the rate until p99 exceeds the bound, then halves
 the distance down to 5 %, and measures the highest rate that held; the warm-up decides where it
@@ -32,8 +42,7 @@ starts. The server's CPU time is that of all nodes that are named: name all of a
 clients are listed as present, their joins and leaves are work too: a rule with presence = \"off\"
 for \"bench:*\" leaves that out.";
 
-/// What the help of a scenario says of its JSON.
-pub(in super::super) const FIELDS: &str = "\
+const FIELDS: &str = "\
 JSON fields:
   scenario, publisher_url, subscriber_urls
   topics, subscribers           subscribers of each topic

@@ -1,0 +1,171 @@
+//! Many sockets do one thing at once, and what that does to another topic.
+
+mod event;
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::Failure,
+    NodeArgs, block_on,
+    engine::Engine,
+    load::{Counts, Crowd, Shape},
+    message::PAYLOAD_LEN_MIN,
+    opening::{Cast, Client},
+    process,
+    progress::Progress,
+    report::Meter,
+    server::Servers,
+    swarm::run_name,
+    target::Target,
+};
+use event::Stage;
+pub(super) use report::MassReport;
+
+/// After the joins, presence is quiet for so long before the event…
+const QUIET: Duration = Duration::from_secs(1);
+/// …or it happens nevertheless.
+const QUIET_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of the background's messages.
+const PAYLOAD: usize = 100;
+const _: () = assert!(PAYLOAD >= PAYLOAD_LEN_MIN);
+
+const EXAMPLES: &str = "\
+Examples:
+  wingbeat bench mass --event kill                 10,000 sockets are reset at once
+  wingbeat bench mass --event join --within 2s     10,000 sockets join one topic within 2 s
+  wingbeat bench mass --event kill --url http://a:4000 --url http://b:4000";
+
+const DETAILS: &str = "\
+A small topic of its own goes on meanwhile, and its latency is told before, during and after the
+event. \"During\" ends when the last socket is gone or joined, 2 s after the event began at the
+earliest. For kill, each of the sockets has joined a topic of its own. Sockets and the background's
+subscribers go to all --url in turns, its publisher to the first. Clients and nodes share a machine
+more often than not: server_... is what the nodes themselves measured, from a publisher's frame read
+to the last of its writes, wingbeat_fanout_seconds in /metrics, with all topics of those nodes.
+With presence on, a join of n sockets to one topic is n rosters of up to n.
+
+JSON fields:
+  scenario, event, urls, sockets
+  background_subscribers, background_per_second
+  event_seconds                 until the last was killed, or had the reply to its join
+  before_us, during_us, after_us
+                                background, publish to deliver: count, mean, p50, p90, p99, p99_9,
+                                max
+  join_us                       join to reply, likewise; all zeros for kill
+  server_before_us, server_during_us, server_after_us
+                                count, p50, p99, to the width of the histogram's buckets; null
+                                where /metrics does not have it
+  refused                       joins
+  lost, doubled, reordered      deliveries of the background
+  disconnected                  sockets that ended and were not killed
+  server                        processes, cpu_seconds, cpu_cores, resident_bytes,
+                                cpu_seconds_per_million (deliveries); or null
+  bench                         cpu_seconds, cpu_cores of this process; or null
+
+Exit code 1 if a delivery was lost, doubled or out of order, a join refused or a socket ended.";
+
+/// Many sockets are killed or join at once: what another topic notices of it
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
+pub(super) struct MassArgs {
+    /// What happens
+    #[arg(long, value_enum)]
+    event: Event,
+    /// To how many
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sockets: u64,
+    /// In how long they join
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    within: Duration,
+    /// Subscribers of the topic that goes on
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    background_subscribers: u64,
+    /// Its messages a second
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    background_rate: u32,
+    /// How long it goes on before the event, and after
+    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
+    around: Duration,
+    /// When nothing has been delivered for so long, what is in flight is not waited for
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    patience: Duration,
+    #[command(flatten)]
+    pub(super) nodes: NodeArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Event {
+    /// Their connections are reset
+    Kill,
+    /// They join one topic
+    Join,
+}
+
+impl MassArgs {
+    pub(super) fn run(&self, progress: Progress) -> Result<MassReport, Failure> {
+        let urls = self.nodes.all(&[]);
+        let target = Target::nodes(&self.nodes, &[self.nodes.first().to_owned()], &urls)?;
+        let shape = self.background();
+        let sockets = usize::try_from(self.sockets).unwrap_or(usize::MAX);
+        let all = shape.sockets() + sockets;
+        process::require_sockets(all as u64)?;
+        block_on(target.servers.usage())?;
+        let topics = self.topics(sockets);
+        let clients = (0..all).map(|id| self.client(id, &shape, &target)).collect();
+        let cast = Cast { nodes: &target.nodes, topics: &topics, clients };
+        let mut engine = Engine::new(all)?;
+        cast.open(&mut engine, self.nodes.concurrency, &mut progress.bar("opening", all as u64))?;
+        let mut crowd = Crowd::new(shape, &topics[..1], target.publisher_url());
+        crowd.settle(&mut engine, QUIET, QUIET_LIMIT)?;
+
+        // The nodes are asked from other threads, so that nothing waits for them.
+        let servers = Arc::new(Servers::new(&urls, self.nodes.token())?);
+        let mut stage = Stage::new(self, crowd, topics.get(1), sockets, servers);
+        let meter = block_on(Meter::start(&target.servers))?;
+        let total = self.around * 2 + Duration::from_secs(2);
+        let bar = &mut progress.bar(format!("{:?}", self.event).to_lowercase(), total.as_secs());
+        let outcome = stage.play(&mut engine, bar)?;
+        let usage = block_on(meter.stop(&target.servers, stage.crowd.books.delivered()))?;
+        Ok(MassReport::new(self, &target, &stage, outcome, usage))
+    }
+
+    fn background(&self) -> Shape {
+        Shape {
+            topics: 1,
+            each: usize::try_from(self.background_subscribers).unwrap_or(usize::MAX),
+            member_publishes: false,
+            counts: Counts::Broadcasts,
+            payload: PAYLOAD,
+        }
+    }
+
+    /// The background's topic, and then one for all or one for each.
+    fn topics(&self, sockets: usize) -> Vec<String> {
+        let run = run_name();
+        let own = match self.event {
+            Event::Kill => sockets,
+            Event::Join => 1,
+        };
+        let own = (0..own).map(|own| format!("bench:mass:{run}:{own}"));
+        [format!("bench:mass:{run}:background")].into_iter().chain(own).collect()
+    }
+
+    fn client(&self, id: usize, shape: &Shape, target: &Target) -> Client {
+        let background = shape.sockets();
+        let topic = match self.event {
+            _ if id < background => Some(0),
+            Event::Kill => Some(1 + id - background),
+            Event::Join => None,
+        };
+        // The publisher's node is the last.
+        let node =
+            if id == shape.subscribers() { target.subscribers } else { id % target.subscribers };
+        Client { node, topic, slow: false }
+    }
+}
