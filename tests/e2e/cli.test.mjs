@@ -81,6 +81,27 @@ story("check tells every mistake with its file and line", async (stage) => {
   assert.match(missing.stderr, /bad\.toml\.missing/);
 });
 
+// --- bench ----------------------------------------------------------------------------------------
+
+for (const scenario of ["fanout --subscribers 20", "rooms --topics 10 --members 3", "echo --sockets 5", "churn --sockets 5"]) {
+  story(`bench ${scenario} compares a node with its floor`, async (stage) => {
+    const [node] = await stage.cluster(1);
+    const args = ["bench", ...scenario.split(" "), "--seconds", "0.3", "--warmup", "100ms", "--floor", "--runs", "2", "--json"];
+    const { runs, floor, ratio } = JSON.parse(succeeded(await stage.cli(node, args)));
+    assert.equal(runs, 2);
+    assert.equal(floor.report.scenario, scenario.split(" ")[0]);
+    assert.ok(floor.report.server.cpu_seconds >= 0 && ratio.rate.median > 0);
+  });
+}
+
+story("bench cross delivers on another node", async (stage) => {
+  const [one, two] = await stage.cluster(2);
+  const urls = [one, two].map(({ url }) => url).join(",");
+  const args = ["bench", "cross", "--subscribers", "10", "--seconds", "0.3", "--url", urls, "--json"];
+  const report = JSON.parse(succeeded(await stage.cli(null, args)));
+  assert.deepEqual([report.lost, report.subscriber_urls], [0, [two.url]]);
+});
+
 // --- asking a node --------------------------------------------------------------------------------
 
 story("who shows who is online, on any node", async (stage) => {

@@ -44,7 +44,8 @@ Examples:
 const DETAILS: &str = "\
 Sockets go to all --url in turns. Memory is what the processes of those nodes have resident: the
 kernel's for a socket, some KiB, is not in it. Start the nodes anew for a figure that earlier runs
-did not touch. Where clients are listed as present, a joined socket's memory holds its presence too.
+did not touch. Where clients are listed as present, a joined socket's memory holds its presence too:
+measure with presence = \"off\" and then without in the nodes' rule for \"bench:*\".
 
 JSON fields:
   scenario, urls, sockets, joined

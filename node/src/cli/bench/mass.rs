@@ -64,7 +64,7 @@ JSON fields:
   lost, doubled, reordered      deliveries of the background
   disconnected                  sockets that ended and were not killed
   server                        processes, cpu_seconds, cpu_cores, resident_bytes,
-                                cpu_seconds_per_million (deliveries); or null
+                                cpu_seconds_per_million (sockets); or null
   bench                         cpu_seconds, cpu_cores of this process; or null
 
 Exit code 1 if a delivery was lost, doubled or out of order, a join refused or a socket ended.";
@@ -131,7 +131,7 @@ impl MassArgs {
         let total = self.around * 2 + Duration::from_secs(2);
         let bar = &mut progress.bar(format!("{:?}", self.event).to_lowercase(), total.as_secs());
         let outcome = stage.play(&mut engine, bar)?;
-        let usage = block_on(meter.stop(&target.servers, stage.crowd.books.delivered()))?;
+        let usage = block_on(meter.stop(&target.servers, self.sockets))?;
         Ok(MassReport::new(self, &target, &stage, outcome, usage))
     }
 

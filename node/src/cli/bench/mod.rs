@@ -42,7 +42,7 @@ use super::{Failure, Terminal};
 use progress::Progress;
 use report::Report;
 
-/// Measure a running node or cluster: fan-out, rooms, replies, presence, idle sockets
+/// Measure a running node or cluster: fan-out, rooms, replies, presence, idle and dying sockets
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,6 +53,7 @@ Examples:
   wingbeat bench presence --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
   wingbeat bench idle --sockets 10000 --json
 
+Exit code 1 if something was lost, doubled or out of order, or a socket ended that should not.
 Run it from a release build, as the node: a debug build measures itself.")]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -76,8 +77,9 @@ enum Scenario {
 /// The nodes under test, and what all scenarios have in common.
 #[derive(Clone, clap::Args)]
 struct NodeArgs {
-    /// A node's HTTP address; repeat it for a cluster. The first takes the publisher (fanout) or the
-    /// clients (presence), the others take the subscribers or observers; idle sockets go to all
+    /// A node's HTTP address; repeat it for a cluster. The first takes the publisher (fanout, cross)
+    /// or the clients (presence), the others take the subscribers or observers; sockets of all other
+    /// scenarios go to all
     #[arg(
         long,
         env = "WINGBEAT_URL",

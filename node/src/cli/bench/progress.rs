@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Often enough to look alive, too seldom to disturb what is measured.
 const TICK: Duration = Duration::from_millis(250);
 
-const STYLE: &str = "{msg:<12} {wide_bar} {pos}/{len}  {elapsed}";
+const STYLE: &str = "{msg:<19} {wide_bar} {pos}/{len}  {elapsed}";
 
 /// Shows a bar on standard error, if that is a terminal.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write as _};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use mio::net::TcpStream;
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
 use crate::cli::bench::message::Envelope;
 
@@ -76,13 +78,20 @@ pub(super) fn upgrade(request: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Wrong>
     let key = head.lines().filter_map(|line| line.split_once(':'));
     let mut key = key.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
     let (_, key) = key.next().ok_or(Wrong)?;
-    let accept =
-        tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.trim().as_bytes());
+    let accept = accept(key.trim());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-accept: {accept}\r\n\r\n"
     );
     Ok(Some((answer.into_bytes(), end + 4)))
+}
+
+/// Proves that the key of an upgrade was understood (RFC 6455, section 4.2.2).
+fn accept(key: &str) -> String {
+    let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key.as_bytes());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64_STANDARD.encode(hash.finish())
 }
 
 /// A client's frame.

@@ -139,7 +139,7 @@ impl Report for MassReport {
             grouped(self.refused),
             grouped(self.disconnected),
         )?;
-        self.usage.write("deliveries", out)
+        self.usage.write("sockets", out)
     }
 
     fn verdict(&self) -> Result<(), Failure> {

@@ -47,7 +47,8 @@ impl Buckets {
     }
 
     /// The value that `share` of all (0 to 1) do not exceed, as if those of a bucket were spread
-    /// evenly; those beyond the last bound count as that. Zero if there are none.
+    /// evenly; those beyond the last bound, which some servers write as the largest
+    /// number, count as that. Zero if there are none.
     pub(in super::super) fn percentile(&self, share: f64) -> f64 {
         let rank = share * as_f64(self.count());
         let (mut lower, mut below) = (0.0, 0.0);
@@ -55,7 +56,7 @@ impl Buckets {
             let (upper, at_most) = (f64::from_bits(*bound), as_f64(*at_most));
             if at_most >= rank && at_most > below {
                 let within = ((rank - below) / (at_most - below)).clamp(0.0, 1.0);
-                return if upper.is_finite() { lower + (upper - lower) * within } else { lower };
+                return if upper < f64::MAX { lower + (upper - lower) * within } else { lower };
             }
             (lower, below) = (upper, at_most);
         }
