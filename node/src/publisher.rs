@@ -83,7 +83,8 @@ impl Publisher {
     }
 
     /// Hands a message to all subscribers of the topic but `except`, here and on the peers. When it
-    /// returns, the message lies in the local mailboxes and in the peers' lanes.
+    /// returns, the message lies in the peers' lanes, and once the flush is written in the local
+    /// mailboxes.
     pub(crate) fn publish(
         &self,
         topic: &Topic,
@@ -92,7 +93,7 @@ impl Publisher {
         except: Option<SubscriberId>,
         flush: &mut Flush,
     ) {
-        self.registry.broadcast(&Broadcast::new(topic, event, payload, encode), except, flush);
+        self.registry.publish(&Broadcast::new(topic, event, payload, encode), except, flush);
         if self.routes.any_linked() {
             self.forward(topic, event, payload);
         }
@@ -149,11 +150,10 @@ impl Publisher {
         let topic: Topic =
             header.topic.parse().map_err(|error: presence::InvalidTopic| error.to_string())?;
         // No client of this release reads binary payloads.
-        let wanted = header.kind == PayloadKind::Json && {
+        if header.kind == PayloadKind::Json && self.registry.subscribers(&topic) > 0 {
             let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
-            self.registry.broadcast(&broadcast, None, flush).subscribers > 0
-        };
-        if !wanted {
+            self.registry.publish(&broadcast, None, flush);
+        } else {
             self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())

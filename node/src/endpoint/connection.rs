@@ -17,9 +17,7 @@ use crate::{
     endpoint::upgrade::Client,
     mailboxes::Listed,
     node::Shared,
-    pubsub::{
-        CloseReason, Control, Flush, Format, Mailbox, Outlet, Pushed, Subscriber, Subscription,
-    },
+    pubsub::{CloseReason, Control, Flush, Format, Mailbox, Outlet, Subscriber, Subscription},
     socket::{Action, ChannelId, Close, Push, Socket, Status, Version},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
@@ -89,8 +87,10 @@ impl Connection {
         let router = &self.shared.router;
         let now = self.shared.clock.now();
         let push = self.socket.handle_text(frame, &|topic| router.find(topic), now)?;
-        if let Some(push) = push {
-            self.push(&push, flush);
+        match push {
+            Some(push) => self.push(&push, flush),
+            // Joins and leaves take place after the broadcasts before them.
+            None => flush.settle(),
         }
         self.carry_out(flush);
         Ok(())
@@ -158,6 +158,7 @@ impl Connection {
                 }
                 Action::Leave { topic, data } => {
                     trace!(node = %self.shared.name, key = ?self.client.key, %topic, "left");
+                    flush.settle();
                     drop(data);
                 }
                 Action::Push { id, route, event, payload, reference } => {
@@ -315,6 +316,7 @@ impl Connection {
         let payload = push.payload.as_bytes();
         if push.event == "presence" && relay.presence() == PresenceMode::Manual {
             let request = Relay::presence_request(payload, unix_seconds())?;
+            flush.settle();
             if let Some(Some(member)) = self.socket.data_mut(push.id) {
                 member.change_presence(&self.shared, &self.client.key, request)?;
             }
@@ -396,13 +398,7 @@ fn answer_join(
 }
 
 fn send(mailbox: &Arc<Mailbox>, frame: FrameBuf, flush: &mut Flush) {
-    // Overflow closes the mailbox, which the owner sees next.
-    let (Pushed::Queued
-    | Pushed::Displaced(_)
-    | Pushed::Dropped(_)
-    | Pushed::Overflow
-    | Pushed::Skipped
-    | Pushed::Closed) = mailbox.push_reply([frame.into_text()], flush);
+    flush.reply(mailbox, frame.into_text());
 }
 
 /// Who is there. What a thousand joiners are told alike is not copied for each.
@@ -428,7 +424,8 @@ fn send_state(
         return send(mailbox, first, flush);
     }
     let first = Bytes::from([head(Opcode::Text, len).as_ref(), first.payload()].concat());
-    mailbox.push_reply([first, state.payload.slice(1..), behind], flush);
+    // A socket that this overflows is closed, as its owner sees next.
+    let _ = mailbox.push_reply([first, state.payload.slice(1..), behind], flush);
 }
 
 fn refusal_of(error: TrackError) -> Refusal {

@@ -154,7 +154,7 @@ impl<S: Stream> Driver<S> {
                 Message::Text(text) => connection.handle_text(text, &mut flush)?,
                 Message::Binary(bytes) => connection.handle_binary(bytes)?,
                 Message::Ping(payload) => {
-                    connection.mailbox.push_reply([pong(payload)], &mut flush);
+                    flush.reply(&connection.mailbox, pong(payload));
                 }
                 Message::Pong(_) => {}
                 Message::Close(code) => return Err(End::Closed(code)),

@@ -22,9 +22,9 @@ pub enum Format {
 
 impl Format {
     /// How many there are.
-    const COUNT: usize = 5;
+    pub(super) const COUNT: usize = 5;
 
-    const fn index(self) -> usize {
+    pub(super) const fn index(self) -> usize {
         match self {
             Self::V1 => 0,
             Self::V2 => 1,
@@ -68,6 +68,10 @@ impl<'a> Broadcast<'a> {
     /// Its payload, as it came.
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    pub(super) const fn encode(&self) -> Encode {
+        self.encode
     }
 
     /// The frame in `format`: encoded by the first call, the same bytes from then on.

@@ -14,10 +14,11 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 
-use super::{Latency, Mailbox};
+use super::{Broadcast, Latency, Mailbox, Pushed, Registry, SubscriberId, run::Run};
 
 /// Mailboxes that one thread writes before others get a turn: under a millisecond of system calls.
 const SLICE: usize = 96;
@@ -32,6 +33,10 @@ const SLICE: usize = 96;
 pub struct Flush {
     dirty: Vec<Arc<Mailbox>>,
     begun: Option<Begun>,
+    /// Broadcasts that more may follow.
+    run: Option<Run>,
+    /// What is to be said after the run.
+    replies: Vec<(Arc<Mailbox>, Bytes)>,
 }
 
 /// The writing of a [`Flush`]. Await it before more input is taken: so a publisher is as fast as its
@@ -69,12 +74,45 @@ impl Flush {
     /// For input that was read just now: counts how long it takes until all of it is written.
     pub fn of_input(latency: &Arc<Latency>) -> Self {
         let begun = Begun { at: Instant::now(), latency: Arc::clone(latency) };
-        Self { dirty: Vec::new(), begun: Some(begun) }
+        Self { dirty: Vec::new(), begun: Some(begun), run: None, replies: Vec::new() }
+    }
+
+    /// Takes a broadcast. Those that follow each other on one topic reach its subscribers together.
+    pub(super) fn broadcast(
+        &mut self,
+        registry: &Arc<Registry>,
+        broadcast: &Broadcast<'_>,
+        except: Option<SubscriberId>,
+    ) {
+        if !self.run.as_ref().is_some_and(|run| run.takes(broadcast, except)) {
+            self.settle();
+        }
+        self.run.get_or_insert_with(|| Run::new(registry, broadcast, except)).push(broadcast);
+    }
+
+    /// Queues an answer behind the broadcasts that were taken before it: a sender's own copy goes
+    /// before its acknowledgement.
+    pub fn reply(&mut self, mailbox: &Arc<Mailbox>, frame: Bytes) {
+        if self.run.is_some() {
+            self.replies.push((Arc::clone(mailbox), frame));
+        } else {
+            push_reply(mailbox, frame, self);
+        }
+    }
+
+    /// Hands on the broadcasts that were taken. Before anything else is done to subscriptions.
+    pub fn settle(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.deliver(self);
+            for (mailbox, frame) in mem::take(&mut self.replies) {
+                push_reply(&mailbox, frame, self);
+            }
+        }
     }
 
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty()
+        self.dirty.is_empty() && self.run.is_none()
     }
 
     /// Room for the subscribers of a large topic.
@@ -88,6 +126,7 @@ impl Flush {
 
     /// Writes: a few mailboxes at once, many in slices that other threads take too.
     pub fn write(mut self) -> Writing {
+        self.settle();
         let dirty = mem::take(&mut self.dirty);
         let begun = self.begun.take();
         let runtime = (dirty.len() > SLICE).then(Handle::try_current).and_then(Result::ok);
@@ -108,8 +147,19 @@ impl Flush {
 
 impl Drop for Flush {
     fn drop(&mut self) {
+        self.settle();
         write_all(&self.dirty);
     }
+}
+
+fn push_reply(mailbox: &Arc<Mailbox>, frame: Bytes, flush: &mut Flush) {
+    // Overflow closes the mailbox, which its owner sees next.
+    let (Pushed::Queued
+    | Pushed::Displaced(_)
+    | Pushed::Dropped(_)
+    | Pushed::Overflow
+    | Pushed::Skipped
+    | Pushed::Closed) = mailbox.push_reply([frame], flush);
 }
 
 fn write_all(dirty: &[Arc<Mailbox>]) {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::Flush;
@@ -178,6 +179,25 @@ impl Mailbox {
         self.queue(flush, |queue, limit| queue.push(offer, frame, limit))
     }
 
+    /// Queues several broadcasts for one of the socket's channels as one. False, and nothing is done,
+    /// unless there is room for all and the client reads: else each has to find its own.
+    pub(super) fn push_joined(
+        self: &Arc<Self>,
+        channel: u64,
+        frames: &Bytes,
+        count: usize,
+        flush: &mut Flush,
+    ) -> bool {
+        let mut inner = self.lock();
+        let fits = inner.closed.is_none()
+            && inner.phase != Phase::Owner
+            && inner.queue.push_joined(channel, frames, count, self.limit);
+        if fits {
+            self.appended(inner, flush);
+        }
+        fits
+    }
+
     /// Queues a presence diff for one of the socket's channels.
     pub fn push_presence(
         self: &Arc<Self>,
@@ -301,10 +321,25 @@ impl Mailbox {
                 return self.flushed(inner);
             }
             inner.phase = Phase::Writing;
-            let mut taken = inner.queue.take(WRITE_FRAMES);
-            drop(inner);
-            let (bytes, written) = write(stream, &taken);
-            inner = self.lock();
+            let mut taken = VecDeque::new();
+            let (bytes, written) = if let Some(only) = inner.queue.take_only() {
+                drop(inner);
+                let done = write_one(stream, &only.frame);
+                inner = self.lock();
+                if let (_, Written::All) = done {
+                    inner.queue.written_whole(&only);
+                    inner.blocked = 0;
+                    continue;
+                }
+                taken.push_back(only);
+                done
+            } else {
+                taken = inner.queue.take(WRITE_FRAMES);
+                drop(inner);
+                let done = write(stream, &taken);
+                inner = self.lock();
+                done
+            };
             inner.queue.written(&mut taken, bytes);
             if bytes > 0 {
                 inner.blocked = 0;
@@ -500,20 +535,28 @@ impl Inner {
     }
 }
 
-/// Writes once. A frame goes by `send`, several by `writev`.
-fn write(stream: &TcpStream, items: &VecDeque<Item>) -> (usize, Written) {
-    let all: usize = items.iter().map(|item| item.frame.len()).sum();
-    let written = match items.front() {
-        Some(only) if items.len() == 1 => stream.try_write(&only.frame),
-        _ => {
-            let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
-            for (slice, item) in slices.iter_mut().zip(items) {
-                *slice = IoSlice::new(&item.frame);
-            }
-            stream.try_write_vectored(&slices[..items.len().min(WRITE_FRAMES)])
-        }
+/// Writes one frame. Past the reactor, which has nothing to say as long as all is taken.
+fn write_one(stream: &TcpStream, frame: &Bytes) -> (usize, Written) {
+    let sent = match SockRef::from(stream).send(frame) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(frame),
+        sent => sent,
     };
-    match written {
+    outcome(sent, frame.len())
+}
+
+/// Writes frames, in one call.
+fn write(stream: &TcpStream, items: &VecDeque<Item>) -> (usize, Written) {
+    let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
+    for (slice, item) in slices.iter_mut().zip(items) {
+        *slice = IoSlice::new(&item.frame);
+    }
+    let slices = &slices[..items.len().min(WRITE_FRAMES)];
+    let all = slices.iter().map(|slice| slice.len()).sum();
+    outcome(stream.try_write_vectored(slices), all)
+}
+
+fn outcome(sent: io::Result<usize>, all: usize) -> (usize, Written) {
+    match sent {
         Ok(bytes) if bytes == all => (bytes, Written::All),
         Ok(bytes) => (bytes, Written::Part),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Written::Part),

@@ -24,6 +24,7 @@ mod mailbox;
 mod peer_set;
 mod registry;
 mod routes;
+mod run;
 mod stats;
 mod subscribers;
 mod subscription;

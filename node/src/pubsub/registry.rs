@@ -15,6 +15,7 @@ use presence::Topic;
 use super::{
     Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber, SubscriberId,
     Subscription,
+    run::Joined,
     subscribers::{Entry, NO_PRESENCE, Subscribers},
 };
 
@@ -118,6 +119,53 @@ impl Registry {
         })
     }
 
+    /// Takes a message for every subscriber of its topic but `except`. It reaches them with those of
+    /// the same input that follow on its topic, at the latest when the flush is written.
+    pub fn publish(
+        self: &Arc<Self>,
+        broadcast: &Broadcast<'_>,
+        except: Option<SubscriberId>,
+        flush: &mut Flush,
+    ) {
+        flush.broadcast(self, broadcast, except);
+    }
+
+    /// Hands several messages to every subscriber of their topic but `except`: as one where there is
+    /// room for all, else one by one.
+    pub(super) fn broadcast_joined(
+        &self,
+        joined: &Joined<'_>,
+        except: Option<SubscriberId>,
+        flush: &mut Flush,
+    ) {
+        let [first, more @ ..] = joined.broadcasts() else {
+            return;
+        };
+        if more.is_empty() {
+            self.broadcast(first, except, flush);
+            return;
+        }
+        let count = joined.broadcasts().len();
+        let mut delivered = Delivered::default();
+        if let Some(subscribers) = self.read(first.topic()).topics.get(first.topic()) {
+            flush.reserve(subscribers.len());
+            for entry in subscribers.iter().filter(|entry| except != Some(entry.id)) {
+                let frames = joined.frames(entry.format);
+                if entry.mailbox.push_joined(entry.channel, frames, count, flush) {
+                    delivered.subscribers += count;
+                    continue;
+                }
+                for broadcast in joined.broadcasts() {
+                    let event = self.hash_event(broadcast.event());
+                    let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
+                    let frame = broadcast.frame(entry.format).clone();
+                    delivered.count(entry.mailbox.push(offer, frame, flush), entry.overflow);
+                }
+            }
+        }
+        self.stats.record(delivered, count);
+    }
+
     /// Hands presence diff number `version` of its topic to those subscribers that want presence
     /// and have not seen that version yet, in the state they began with.
     pub fn presence(&self, diff: &Broadcast<'_>, version: u64, flush: &mut Flush) -> Delivered {
@@ -210,7 +258,7 @@ impl Registry {
                 }
             }
         }
-        self.stats.record(delivered);
+        self.stats.record(delivered, 1);
         delivered
     }
 

@@ -44,14 +44,14 @@ impl Stats {
         self.conflated.load(Relaxed)
     }
 
-    /// Counts one broadcast; a few additions per broadcast, none per subscriber.
-    pub(super) fn record(&self, delivered: super::Delivered) {
+    /// Counts broadcasts; a few additions for all of them, none per subscriber.
+    pub(super) fn record(&self, delivered: super::Delivered, broadcasts: usize) {
         let add = |counter: &AtomicU64, n: usize| {
             if n > 0 {
                 counter.fetch_add(n as u64, Relaxed);
             }
         };
-        add(&self.broadcasts, 1);
+        add(&self.broadcasts, broadcasts);
         add(&self.deliveries, delivered.subscribers);
         add(&self.overflows, delivered.overflowed);
         add(&self.presence_skips, delivered.skipped);

@@ -37,6 +37,8 @@ pub(super) struct Item {
     /// A hash of the event, for [`Overflow::Conflate`].
     event: u32,
     kind: Kind,
+    /// How many frames it is, joined.
+    frames: u16,
     /// Part of a WebSocket frame whose beginning is written, or goes before it: not to be dropped
     /// alone.
     attached: bool,
@@ -75,6 +77,8 @@ pub(super) enum Queued {
 /// the room for what the client asked for.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// The one item of most queues: it needs no memory of its own. Before `items`.
+    only: Option<Item>,
     items: VecDeque<Item>,
     /// Channels whose diffs are skipped until they get a fresh state; a handful, so they are
     /// scanned. Boxed because there are almost never any.
@@ -88,11 +92,11 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        usize::from(self.only.is_some()) + self.items.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.only.is_none() && self.items.is_empty()
     }
 
     /// Bytes waiting, each item counted with [`ITEM_OVERHEAD`].
@@ -107,7 +111,8 @@ impl Queue {
 
     pub(super) fn push(&mut self, offer: Offer, frame: Bytes, limit: u32) -> Queued {
         let Offer { channel, event, overflow } = offer;
-        let item = Item { frame, channel, event, kind: Kind::Broadcast, attached: false };
+        let item =
+            Item { frame, channel, event, kind: Kind::Broadcast, frames: 1, attached: false };
         if self.has_room(&item, limit) {
             self.append(item);
             return Queued::After(0);
@@ -116,6 +121,7 @@ impl Queue {
             Overflow::Disconnect => Queued::Full,
             Overflow::DropOldest => self.make_room(item, limit, 0),
             Overflow::Conflate => {
+                self.spill();
                 let same = |other: &Item| other.droppable(channel) && other.event == event;
                 let replaced = self.items.iter().rposition(same).map_or(0, |at| self.drop_at(at));
                 self.make_room(item, limit, replaced)
@@ -123,12 +129,36 @@ impl Queue {
         }
     }
 
+    /// Queues several broadcasts as one, if there is room for all.
+    pub(super) fn push_joined(
+        &mut self,
+        channel: u64,
+        frames: &Bytes,
+        count: usize,
+        limit: u32,
+    ) -> bool {
+        let item = Item {
+            frame: frames.clone(),
+            channel,
+            event: 0,
+            kind: Kind::Broadcast,
+            frames: u16::try_from(count).unwrap_or(u16::MAX),
+            attached: false,
+        };
+        let fits = self.data.saturating_add(item.cost()) <= limit;
+        if fits {
+            self.append(item);
+        }
+        fits
+    }
+
     /// Queues a presence diff; [`Queued::Dropped`] says that its channel is now stale.
     pub(super) fn push_presence(&mut self, channel: u64, frame: Bytes, limit: u32) -> Queued {
         if self.is_stale(channel) {
             return Queued::Dropped(1);
         }
-        let item = Item { frame, channel, event: 0, kind: Kind::Presence, attached: false };
+        let item =
+            Item { frame, channel, event: 0, kind: Kind::Presence, frames: 1, attached: false };
         if self.has_room(&item, limit) {
             self.append(item);
             return Queued::After(0);
@@ -148,7 +178,14 @@ impl Queue {
         }
         for (at, frame) in pieces.into_iter().enumerate() {
             let attached = at > 0;
-            self.append(Item { frame, channel: 0, event: 0, kind: Kind::Reply, attached });
+            self.append(Item {
+                frame,
+                channel: 0,
+                event: 0,
+                kind: Kind::Reply,
+                frames: 1,
+                attached,
+            });
         }
         Queued::After(0)
     }
@@ -168,9 +205,21 @@ impl Queue {
         }
     }
 
+    /// Takes the item of a queue that holds one. It counts here until
+    /// [`written_whole`](Self::written_whole) or [`put_back`](Self::put_back).
+    pub(super) fn take_only(&mut self) -> Option<Item> {
+        if self.items.is_empty() { self.only.take() } else { None }
+    }
+
+    /// A taken item is written.
+    pub(super) fn written_whole(&mut self, item: &Item) {
+        self.discount(item.kind, item.cost() as usize);
+    }
+
     /// Takes what is to be written next: up to `count` items. They count here until
     /// [`written`](Self::written) or [`put_back`](Self::put_back).
     pub(super) fn take(&mut self, count: usize) -> VecDeque<Item> {
+        self.spill();
         if self.items.len() <= count {
             return std::mem::take(&mut self.items);
         }
@@ -199,6 +248,7 @@ impl Queue {
     /// Puts what could not be written back, before what came meanwhile.
     pub(super) fn put_back(&mut self, mut taken: VecDeque<Item>) {
         if !taken.is_empty() {
+            self.spill();
             taken.append(&mut self.items);
             self.items = taken;
         }
@@ -206,6 +256,7 @@ impl Queue {
 
     /// Drops all but the rest of the frame that is being written.
     pub(super) fn clear(&mut self) -> VecDeque<Item> {
+        self.spill();
         let mut dropped = std::mem::take(&mut self.items);
         self.stale = None;
         (self.data, self.replies) = (0, 0);
@@ -225,6 +276,7 @@ impl Queue {
     }
 
     fn make_room(&mut self, item: Item, limit: u32, mut dropped: usize) -> Queued {
+        self.spill();
         while !self.has_room(&item, limit) {
             let oldest = self.items.iter().position(|other| other.droppable(item.channel));
             match oldest {
@@ -241,14 +293,24 @@ impl Queue {
             return 0;
         };
         self.discount(item.kind, item.cost() as usize);
-        1
+        item.frames.into()
     }
 
     fn append(&mut self, item: Item) {
         let cost = item.cost();
         let sum = self.sum(item.kind);
         *sum = sum.saturating_add(cost);
-        self.items.push_back(item);
+        if self.is_empty() {
+            self.only = Some(item);
+        } else {
+            self.items.push_back(item);
+        }
+    }
+
+    fn spill(&mut self) {
+        if let Some(only) = self.only.take() {
+            self.items.push_front(only);
+        }
     }
 
     fn discount(&mut self, kind: Kind, bytes: usize) {
