@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{
             AtomicUsize,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
     task::{Context, Poll},
@@ -48,6 +48,10 @@ pub struct Writing(Option<Arc<Shared>>);
 /// What the writers of one flush share.
 #[derive(Debug)]
 struct Shared {
+    dirty: Vec<Arc<Mailbox>>,
+    /// The first mailbox that nobody writes yet.
+    next: AtomicUsize,
+    /// Writers at work.
     left: AtomicUsize,
     waker: AtomicWaker,
     begun: Option<Begun>,
@@ -59,11 +63,8 @@ struct Begun {
     latency: Arc<Latency>,
 }
 
-/// One writer's part; the last one that ends tells the waiting.
-struct Part {
-    slice: Vec<Arc<Mailbox>>,
-    shared: Arc<Shared>,
-}
+/// One of the tasks that write; the last one that ends tells the waiting.
+struct Writer(Arc<Shared>);
 
 impl Flush {
     /// Nothing to write yet.
@@ -124,7 +125,8 @@ impl Flush {
         self.dirty.push(Arc::clone(mailbox));
     }
 
-    /// Writes: a few mailboxes at once, many in slices that other threads take too.
+    /// Writes: a few mailboxes at once, many in slices by tasks of their own, which leave one worker
+    /// thread to others.
     pub fn write(mut self) -> Writing {
         self.settle();
         let dirty = mem::take(&mut self.dirty);
@@ -169,27 +171,43 @@ fn write_all(dirty: &[Arc<Mailbox>]) {
 }
 
 fn spread(runtime: &Handle, dirty: Vec<Arc<Mailbox>>, begun: Option<Begun>) -> Writing {
-    let left = AtomicUsize::new(dirty.len().div_ceil(SLICE));
-    let shared = Arc::new(Shared { left, waker: AtomicWaker::new(), begun });
-    let mut dirty = dirty.into_iter();
-    loop {
-        let slice: Vec<_> = dirty.by_ref().take(SLICE).collect();
-        if slice.is_empty() {
-            return Writing(Some(shared));
+    let writers = runtime.metrics().num_workers().saturating_sub(1).max(1);
+    let shared = Arc::new(Shared {
+        dirty,
+        next: AtomicUsize::new(0),
+        left: AtomicUsize::new(writers),
+        waker: AtomicWaker::new(),
+        begun,
+    });
+    for _ in 0..writers {
+        let writer = Writer(Arc::clone(&shared));
+        // Its end is noticed by the writer itself, whatever becomes of the task.
+        drop(runtime.spawn(writer.run()));
+    }
+    Writing(Some(shared))
+}
+
+impl Writer {
+    async fn run(self) {
+        let dirty = &self.0.dirty;
+        loop {
+            let start = self.0.next.fetch_add(SLICE, Relaxed);
+            let Some(rest) = dirty.get(start..).filter(|rest| !rest.is_empty()) else {
+                return;
+            };
+            write_all(&rest[..rest.len().min(SLICE)]);
+            tokio::task::yield_now().await;
         }
-        let part = Part { slice, shared: Arc::clone(&shared) };
-        // Its end is noticed by the part itself, whatever becomes of the task.
-        drop(runtime.spawn(async move { write_all(&part.slice) }));
     }
 }
 
-impl Drop for Part {
+impl Drop for Writer {
     fn drop(&mut self) {
-        if self.shared.left.fetch_sub(1, AcqRel) == 1 {
-            if let Some(begun) = &self.shared.begun {
+        if self.0.left.fetch_sub(1, AcqRel) == 1 {
+            if let Some(begun) = &self.0.begun {
                 begun.ended();
             }
-            self.shared.waker.wake();
+            self.0.waker.wake();
         }
     }
 }
