@@ -111,7 +111,7 @@ pub(crate) struct Open(#[expect(dead_code, reason = "dropped with its last clone
 struct Counted(Arc<ListenerStats>);
 
 impl Open {
-    fn new(stats: &Arc<ListenerStats>) -> Self {
+    pub(super) fn new(stats: &Arc<ListenerStats>) -> Self {
         stats.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::new(Counted(Arc::clone(stats))))
     }

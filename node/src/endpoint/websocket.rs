@@ -232,3 +232,6 @@ impl<S: Stream> Future for Driver<S> {
         closed
     }
 }
+
+#[cfg(test)]
+mod tests;

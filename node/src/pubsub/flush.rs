@@ -239,3 +239,6 @@ impl Future for Writing {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,76 @@ impl Subscribers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pubsub::Outlet;
+
+    fn entry(mailbox: &Arc<Mailbox>, channel: u64) -> Entry {
+        Entry {
+            mailbox: Arc::clone(mailbox),
+            channel,
+            id: SubscriberId(channel),
+            presence_after: NO_PRESENCE,
+            format: Format::V2,
+            overflow: Overflow::Disconnect,
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_40_bytes_and_a_topic_of_one_needs_no_more() {
+        assert_eq!(size_of::<Entry>(), 40);
+        assert_eq!(size_of::<Subscribers>(), 40);
+    }
+
+    #[test]
+    fn the_first_keeps_its_slot_when_others_come() {
+        let mailbox = Mailbox::new(1, Outlet::Owner);
+        let mut all = Subscribers::default();
+        let slots = [7, 8, 9].map(|channel| all.insert(entry(&mailbox, channel)));
+        assert_eq!(slots[0], 0);
+        for (slot, channel) in slots.into_iter().zip(7..) {
+            assert_eq!(all.get_mut(slot).map(|entry| entry.channel), Some(channel));
+        }
+    }
+
+    proptest! {
+        /// Subscribers come and go: each is found in its slot, and nowhere else, until it is removed.
+        #[test]
+        fn subscribers_are_a_table_by_slot(
+            changes in prop::collection::vec(prop_oneof![
+                3 => Just(None),
+                2 => (0..6_usize).prop_map(Some),
+            ], 0..60),
+        ) {
+            let mailbox = Mailbox::new(1, Outlet::Owner);
+            let (mut all, mut model) = (Subscribers::default(), BTreeMap::new());
+            for (channel, change) in (0..).zip(changes) {
+                match change {
+                    None => {
+                        let slot = all.insert(entry(&mailbox, channel));
+                        prop_assert_eq!(model.insert(slot, channel), None, "the slot was free");
+                    }
+                    Some(slot) => {
+                        let removed = all.remove(slot).map(|entry| entry.channel);
+                        prop_assert_eq!(removed, model.remove(&slot));
+                    }
+                }
+                for slot in 0..8 {
+                    let found = all.get_mut(slot).map(|entry| entry.channel);
+                    prop_assert_eq!(found, model.get(&slot).copied());
+                }
+                prop_assert_eq!((all.len(), all.is_empty()), (model.len(), model.is_empty()));
+                let listed: Vec<u64> = all.iter().map(|entry| entry.channel).collect();
+                prop_assert_eq!(listed, model.values().copied().collect::<Vec<_>>());
+            }
+            drop(all);
+            prop_assert_eq!(Arc::strong_count(&mailbox), 1);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Registry, subscriptions and mailboxes together, as the node uses them.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -11,6 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use presence::Topic;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -35,6 +38,16 @@ fn subscriber(mailbox: &Arc<Mailbox>, format: Format) -> Subscriber {
 
 fn mailbox(limit: usize) -> Arc<Mailbox> {
     Mailbox::new(limit, Outlet::Owner)
+}
+
+/// A mailbox with a connection, and the client's end of that. It buffers far less than a MiB.
+pub(super) async fn pair(limit: usize) -> (Arc<Mailbox>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
+    SockRef::from(&client).set_recv_buffer_size(64 << 10).unwrap();
+    (Mailbox::new(limit, Outlet::Socket(stream)), client)
 }
 
 /// The texts of the frames in a mailbox, then what its owner is to do.
@@ -257,4 +270,78 @@ fn come_and_go(registry: &Arc<Registry>, topic: &Topic, rounds: usize) -> usize 
         heard += numbers.len();
     }
     heard
+}
+
+/// Threads broadcast to the same sockets at the same time: each hears every publisher in order, and
+/// misses nothing, whoever wrote.
+#[tokio::test]
+async fn sockets_hear_all_publishers_in_order_and_once() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    const MESSAGES: usize = 500;
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let (mut clients, mut subscriptions) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let (mailbox, client) = pair(1 << 30).await;
+        subscriptions.push(registry.subscribe(&here, subscriber(&mailbox, Format::V2)));
+        clients.push(BufReader::new(client).lines());
+        // Goes on where a writer left off.
+        drop(tokio::spawn(poll_fn(move |cx| {
+            let (_, _) = (mailbox.poll_control(cx), mailbox.poll_write(cx, 1));
+            Poll::<()>::Pending
+        })));
+    }
+    thread::scope(|scope| {
+        for name in ["a", "b", "c"] {
+            let (registry, here) = (&registry, &here);
+            scope.spawn(move || {
+                for n in 0..MESSAGES {
+                    broadcast(registry, &message(here, &format!("{name} {n}\n")));
+                }
+            });
+        }
+    });
+    for client in &mut clients {
+        let mut next = [0; 3];
+        while next != [MESSAGES; 3] {
+            let line = client.next_line().await.unwrap().unwrap();
+            let (name, n) = line.strip_prefix("V2 room:a e ").unwrap().split_once(' ').unwrap();
+            let next = &mut next[usize::from(name.as_bytes()[0] - b'a')];
+            assert_eq!(n, next.to_string());
+            *next += 1;
+        }
+    }
+}
+
+#[test]
+fn a_full_mailbox_gives_way_as_its_channel_is_told_to() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let [oldest, conflated] = [(); 2].map(|()| mailbox(300));
+    let with = |mailbox, overflow| {
+        registry.subscribe(&here, Subscriber { overflow, ..subscriber(mailbox, Format::V2) })
+    };
+    let _both = [with(&oldest, Overflow::DropOldest), with(&conflated, Overflow::Conflate)];
+    let send = |event, payload: &str| {
+        broadcast(&registry, &Broadcast::new(&here, event, payload.as_bytes(), encode))
+    };
+    for (event, payload) in [("e", "1"), ("f", "2"), ("e", "3")] {
+        assert_eq!(send(event, payload).subscribers, 2);
+    }
+    let delivered = send("f", "4");
+    assert_eq!((delivered.subscribers, delivered.dropped, delivered.conflated), (2, 1, 1));
+    assert_eq!(texts(&oldest), ["V2 room:a f 2", "V2 room:a e 3", "V2 room:a f 4"]);
+    assert_eq!(texts(&conflated), ["V2 room:a e 1", "V2 room:a e 3", "V2 room:a f 4"]);
+    assert_eq!((registry.stats().dropped(), registry.stats().conflated()), (1, 1));
+}
+
+#[test]
+fn what_a_subscription_begins_with_goes_before_what_is_broadcast() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let mailbox = mailbox(LIMIT);
+    let first = || {
+        mailbox.push_reply([Bytes::from_static(b"first")], &mut Flush::new());
+    };
+    let subscription = registry.subscribe_after(&here, subscriber(&mailbox, Format::V2), first);
+    broadcast(&registry, &message(&here, "1"));
+    subscription.set_presence_after(1, first);
+    assert_eq!(texts(&mailbox), ["first", "V2 room:a e 1", "first"]);
 }

@@ -335,3 +335,6 @@ impl Item {
         self.kind == Kind::Broadcast && self.channel == channel && !self.attached
     }
 }
+
+#[cfg(test)]
+mod tests;
