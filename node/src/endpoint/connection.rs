@@ -27,6 +27,9 @@ use crate::{
 /// A state up to this long is copied into each client's frame; a longer one is shared by all.
 const STATE_COPIED_MAX: usize = 4 * 1024;
 
+/// The close code of a client that reads too slowly: try again later.
+pub(super) const SLOW: u16 = 1013;
+
 const OK: &[u8] = b"{}";
 
 /// One client's socket.
@@ -144,7 +147,7 @@ impl Connection {
         let (peer, key) = (self.client.peer, &self.client.key);
         warn!(node = %self.shared.name, %peer, ?key, "slow client disconnected: {why}");
         self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
-        Close { code: 1013, reason: "too slow" }
+        Close { code: SLOW, reason: "too slow" }
     }
 
     // === what the client asks ===
@@ -235,7 +238,10 @@ impl Connection {
             presence_after: None,
         };
         let done = match mode {
-            PresenceMode::Off => Ok(self.subscribe(id, &topic, subscriber, flush)),
+            PresenceMode::Off => {
+                self.subscribe(id, &topic, subscriber, flush);
+                Ok(())
+            }
             PresenceMode::Manual => self.watch(id, &topic, subscriber, None, flush),
             PresenceMode::Join => Relay::join_meta(&payload, unix_seconds())
                 .and_then(|meta| self.watch(id, &topic, subscriber, Some(&meta), flush)),

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     endpoint::{
-        connection::Connection,
+        connection::{Connection, SLOW},
         listener::Open,
         stream::{Direct, Stream, Streamed},
     },
@@ -32,6 +32,9 @@ const UNREAD_MAX: usize = 128 * 1024;
 
 /// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it may take with a slow client, which hears why only once it reads again.
+const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 thread_local! {
     /// What all sockets of a thread are read into: an idle one owns no buffer.
@@ -95,7 +98,7 @@ impl<S: Stream> Driver<S> {
         if !read.is_empty()
             && let Err(end) = driver.handle(&mut read.to_vec())
         {
-            driver.end(end);
+            driver.end(&end);
         }
         driver
     }
@@ -109,10 +112,9 @@ impl<S: Stream> Driver<S> {
             }
             let mut flush = Flush::new();
             if let Poll::Ready(reason) = self.connection.poll_controls(cx, &mut flush) {
-                return Poll::Ready(match reason {
-                    CloseReason::Gone => End::Gone,
-                    reason => End::Close(self.connection.close_of(reason)),
-                });
+                let gone = reason == CloseReason::Gone;
+                let close = || End::Close(self.connection.close_of(reason));
+                return Poll::Ready(if gone { End::Gone } else { close() });
             }
             if !flush.is_empty() {
                 self.writing = Some(flush.write());
@@ -170,10 +172,16 @@ impl<S: Stream> Driver<S> {
     }
 
     /// Leaves all topics and begins to close.
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: &End) {
         self.connection.ended();
+        let mut patience = CLOSE_TIMEOUT;
         let last = match end {
-            End::Close(Close { code, reason }) => close(code, reason),
+            &End::Close(Close { code, reason }) => {
+                if code == SLOW {
+                    patience = SLOW_CLOSE_TIMEOUT;
+                }
+                close(code, reason)
+            }
             End::Closed(code) => close(code.unwrap_or(1000), ""),
             End::Gone => {
                 self.connection.mailbox.abandon();
@@ -183,7 +191,7 @@ impl<S: Stream> Driver<S> {
         let mut flush = Flush::new();
         self.connection.mailbox.push_last(last, &mut flush);
         drop(flush);
-        let timeout = Box::pin(sleep(CLOSE_TIMEOUT));
+        let timeout = Box::pin(sleep(patience));
         let answer = matches!(end, End::Closed(_));
         self.closing = Some(Box::new(Closing { timeout, answer, shut: false }));
     }
@@ -222,7 +230,7 @@ impl<S: Stream> Future for Driver<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.closing.is_none() {
             let end = ready!(self.poll_open(cx));
-            self.end(end);
+            self.end(&end);
         }
         let Some(mut closing) = self.closing.take() else {
             return Poll::Ready(());

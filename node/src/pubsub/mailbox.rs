@@ -205,10 +205,8 @@ impl Mailbox {
         frame: Bytes,
         flush: &mut Flush,
     ) -> Pushed {
-        match self.queue(flush, |queue, limit| queue.push_presence(channel, frame, limit)) {
-            Pushed::Dropped(_) => Pushed::Skipped,
-            other => other,
-        }
+        let pushed = self.queue(flush, |queue, limit| queue.push_presence(channel, frame, limit));
+        if let Pushed::Dropped(_) = pushed { Pushed::Skipped } else { pushed }
     }
 
     /// Queues what the client itself asked for, in one piece or several.
@@ -321,46 +319,58 @@ impl Mailbox {
                 return self.flushed(inner);
             }
             inner.phase = Phase::Writing;
-            let mut taken = VecDeque::new();
-            let (bytes, written) = if let Some(only) = inner.queue.take_only() {
-                drop(inner);
-                let done = write_one(stream, &only.frame);
-                inner = self.lock();
-                if let (_, Written::All) = done {
-                    inner.queue.written_whole(&only);
-                    inner.blocked = 0;
-                    continue;
-                }
-                taken.push_back(only);
-                done
-            } else {
-                taken = inner.queue.take(WRITE_FRAMES);
-                drop(inner);
-                let done = write(stream, &taken);
-                inner = self.lock();
-                done
+            let written;
+            (inner, written) = match inner.queue.take_only() {
+                Some(only) => self.write_only(stream, inner, only),
+                None => self.write_many(stream, inner),
             };
-            inner.queue.written(&mut taken, bytes);
-            if bytes > 0 {
-                inner.blocked = 0;
-            }
             match written {
-                Written::All => drop(taken),
-                Written::Part => {
-                    inner.queue.put_back(taken);
-                    break;
-                }
+                Written::All => {}
+                Written::Part => break,
                 Written::Failed => {
                     let dropped = inner.shut(CloseReason::Gone);
                     inner.phase = Phase::Idle;
                     wake(inner);
-                    drop((dropped, taken));
+                    drop(dropped);
                     return;
                 }
             }
         }
         inner.phase = Phase::Owner;
         wake(inner);
+    }
+
+    /// Writes the one item of a queue, without the lock.
+    fn write_only<'a>(
+        &'a self,
+        stream: &TcpStream,
+        inner: MutexGuard<'a, Inner>,
+        only: Item,
+    ) -> (MutexGuard<'a, Inner>, Written) {
+        drop(inner);
+        let (bytes, written) = write_one(stream, &only.frame);
+        let mut inner = self.lock();
+        if let Written::All = written {
+            inner.queue.written_whole(&only);
+            inner.blocked = 0;
+        } else {
+            inner.wrote(VecDeque::from([only]), bytes);
+        }
+        (inner, written)
+    }
+
+    /// Writes the oldest items of a queue, without the lock.
+    fn write_many<'a>(
+        &'a self,
+        stream: &TcpStream,
+        mut inner: MutexGuard<'a, Inner>,
+    ) -> (MutexGuard<'a, Inner>, Written) {
+        let taken = inner.queue.take(WRITE_FRAMES);
+        drop(inner);
+        let (bytes, written) = write(stream, &taken);
+        let mut inner = self.lock();
+        inner.wrote(taken, bytes);
+        (inner, written)
     }
 
     /// All is written: those who wait for that are told.
@@ -526,6 +536,15 @@ impl CloseReason {
 }
 
 impl Inner {
+    /// So many bytes of what was taken are written.
+    fn wrote(&mut self, mut taken: VecDeque<Item>, bytes: usize) {
+        self.queue.written(&mut taken, bytes);
+        self.queue.put_back(taken);
+        if bytes > 0 {
+            self.blocked = 0;
+        }
+    }
+
     /// Closes without waiting for what is queued, and gives that back, to be dropped without the lock.
     fn shut(&mut self, reason: CloseReason) -> VecDeque<Item> {
         if reason.cuts_short() {

@@ -5,6 +5,7 @@ mod model;
 use super::*;
 
 /// Room for ten frames of [`FRAME`] bytes.
+#[expect(clippy::cast_possible_truncation, reason = "it is 1,640")]
 const LIMIT: u32 = 10 * (FRAME + ITEM_OVERHEAD) as u32;
 const FRAME: usize = 100;
 

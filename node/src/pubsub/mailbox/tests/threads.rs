@@ -15,11 +15,11 @@ impl Wake for Unpark {
 /// The owner sleeps whenever it is told to wait: one lost wake-up and this never ends.
 #[test]
 fn no_wake_up_is_lost_between_threads() {
-    const PUSHERS: usize = 3;
+    const PUSHERS: u32 = 3;
     const PUSHES: u32 = 20_000;
     let mailbox = Mailbox::new(usize::MAX, Outlet::Owner);
     thread::scope(|scope| {
-        for thread in 0..PUSHERS as u32 {
+        for thread in 0..PUSHERS {
             let mailbox = &mailbox;
             scope.spawn(move || {
                 for n in 0..PUSHES {
@@ -34,8 +34,8 @@ fn no_wake_up_is_lost_between_threads() {
             });
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut next = [0; PUSHERS];
-        while next.iter().sum::<u32>() < PUSHERS as u32 * PUSHES {
+        let mut next = [0; PUSHERS as usize];
+        while next.iter().sum::<u32>() < PUSHERS * PUSHES {
             if mailbox.poll_control(&mut Context::from_waker(&waker)).is_pending()
                 && mailbox.is_empty()
             {
