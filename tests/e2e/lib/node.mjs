@@ -103,6 +103,14 @@ export class Node {
     if (status !== 202) throw new Error(`broadcast: ${status} ${text}`);
   }
 
+  /** The value of a metric, with its labels as they are written. */
+  async metric(name) {
+    const lines = (await this.call("/metrics")).text.split("\n");
+    const line = lines.find((line) => line.startsWith(`${name} `));
+    if (!line) throw new Error(`no metric ${name}`);
+    return Number(line.slice(name.length));
+  }
+
   /** Who is on a topic, as the API tells it. */
   async presence(topic) {
     return (await this.call(`/api/presence/${encodeURIComponent(topic)}`)).json;

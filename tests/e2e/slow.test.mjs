@@ -1,0 +1,87 @@
+// Clients that read too slowly, by their channel's policy; and frames that are compressed for all.
+
+import assert from "node:assert/strict";
+
+import { story } from "./lib/stage.mjs";
+
+const ROOM = "room:x";
+/** More than the system's own buffers and a mailbox hold. */
+const MESSAGES = 400;
+const PADDING = "x".repeat(60_000);
+
+/** A node with the policy, and two clients on it: one that reads and one that has stopped. */
+async function stalled(stage, overflow) {
+  const rule = `[[channel]]\ntopic = "room:*"\npresence = "off"\noverflow = "${overflow}"\n`;
+  const node = await stage.alone({ config: rule });
+  const [reader, sleeper] = [await stage.raw(node), await stage.raw(node)];
+  for (const socket of [reader, sleeper]) await socket.join(ROOM, { state: false });
+  sleeper.stopReading();
+  return { node, reader, sleeper };
+}
+
+/** Publishes numbered messages and waits until the reader has all of them, in order. */
+async function publish(node, reader, event = () => "tick") {
+  for (let n = 0; n < MESSAGES; n++) {
+    await node.broadcast(ROOM, event(n), { n, padding: PADDING });
+    const [, , , , payload] = await reader.next();
+    assert.equal(payload.n, n, "who reads misses nothing");
+  }
+}
+
+/** The numbers that a socket has got when the last message is among them. */
+async function numbers(socket) {
+  const got = [];
+  while (got.at(-1) !== MESSAGES - 1) got.push((await socket.next())[4].n);
+  return got;
+}
+
+const ascending = (list) => list.every((n, i) => i === 0 || list[i - 1] < n);
+
+story("with drop_oldest it goes on with the newest, in order, and what it missed is counted", async (stage) => {
+  const { node, reader, sleeper } = await stalled(stage, "drop_oldest");
+  await publish(node, reader);
+  sleeper.ws.resume();
+  const got = await numbers(sleeper);
+  assert.ok(ascending(got), "in order");
+  const dropped = await node.metric('wingbeat_deliveries_dropped_total{reason="drop_oldest"}');
+  assert.equal(got.length + dropped, MESSAGES, "all are accounted for");
+  assert.ok(dropped > 10, `${dropped} dropped`);
+  const reply = await sleeper.ask([null, "9", "phoenix", "heartbeat", {}]);
+  assert.equal(reply[4].status, "ok", "the socket lives");
+});
+
+story("with conflate it gets the last of each event", async (stage) => {
+  const { node, reader, sleeper } = await stalled(stage, "conflate");
+  await node.broadcast(ROOM, "rare", { n: -1 });
+  await reader.next();
+  await publish(node, reader, (n) => (n % 2 ? "odd" : "even"));
+  sleeper.ws.resume();
+  const got = await numbers(sleeper);
+  assert.ok(ascending(got), "in order");
+  assert.ok(got.includes(MESSAGES - 2), "the last of the other event too");
+  const dropped = await node.metric('wingbeat_deliveries_dropped_total{reason="conflate"}');
+  assert.equal(got.length + dropped, MESSAGES + 1, "all are accounted for");
+});
+
+story("frames are compressed for clients that ask for it, where the configuration allows it", async (stage) => {
+  const node = await stage.alone({ config: "[http]\ncompression = true\n" });
+  const asks = await stage.raw(node, { perMessageDeflate: true });
+  const plain = await stage.raw(node, { perMessageDeflate: false });
+  assert.match(asks.ws.extensions, /permessage-deflate/);
+  assert.equal(plain.ws.extensions, "");
+  for (const socket of [asks, plain]) await socket.join(ROOM);
+  const body = { text: "wingbeat ".repeat(1000) };
+  asks.send(["1", "2", ROOM, "say", body]);
+  for (const socket of [asks, plain]) {
+    const said = await socket.until("say");
+    assert.deepEqual(said, [null, null, ROOM, "say", body]);
+  }
+  const { bytesRead } = asks.ws._socket;
+  assert.ok(bytesRead < 3_000, `${bytesRead} bytes for 9,000`);
+});
+
+story("nothing is compressed unless the configuration says so", async (stage) => {
+  const node = await stage.alone();
+  const socket = await stage.raw(node, { perMessageDeflate: true });
+  assert.equal(socket.ws.extensions, "");
+});
