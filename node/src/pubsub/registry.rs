@@ -138,13 +138,9 @@ impl Registry {
         except: Option<SubscriberId>,
         flush: &mut Flush,
     ) {
-        let [first, more @ ..] = joined.broadcasts() else {
+        let Some(first) = joined.broadcasts().first() else {
             return;
         };
-        if more.is_empty() {
-            self.broadcast(first, except, flush);
-            return;
-        }
         let count = joined.broadcasts().len();
         let mut delivered = Delivered::default();
         if let Some(subscribers) = self.read(first.topic()).topics.get(first.topic()) {

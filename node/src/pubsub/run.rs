@@ -60,6 +60,13 @@ impl Run {
 
     /// Hands it to the subscribers.
     pub(super) fn deliver(self, flush: &mut Flush) {
+        if let [(event, _)] = *self.messages {
+            let (event, payload) = self.bytes.split_at(event);
+            let event = std::str::from_utf8(event).unwrap_or_default();
+            let only = Broadcast::new(&self.topic, event, payload, self.encode);
+            self.registry.broadcast(&only, self.except, flush);
+            return;
+        }
         let mut rest = self.bytes.as_slice();
         let mut take = |len| rest.split_off(..len).unwrap_or_default();
         let broadcasts = self.messages.iter().map(|(event, payload)| {
@@ -83,15 +90,11 @@ impl<'a> Joined<'a> {
 
     /// All frames in `format`: joined by the first call, the same bytes from then on.
     pub(super) fn frames(&self, format: Format) -> &Bytes {
-        self.frames[format.index()].get_or_init(|| match &*self.broadcasts {
-            [only] => only.frame(format).clone(),
-            all => {
-                let frames: Vec<&Bytes> = all.iter().map(|one| one.frame(format)).collect();
-                let len = frames.iter().map(|frame| frame.len()).sum();
-                let mut joined = BytesMut::with_capacity(len);
-                frames.into_iter().for_each(|frame| joined.extend_from_slice(frame));
-                joined.freeze()
-            }
+        self.frames[format.index()].get_or_init(|| {
+            let frames = || self.broadcasts.iter().map(|broadcast| broadcast.frame(format));
+            let mut joined = BytesMut::with_capacity(frames().map(Bytes::len).sum());
+            frames().for_each(|frame| joined.extend_from_slice(frame));
+            joined.freeze()
         })
     }
 }

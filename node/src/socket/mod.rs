@@ -5,7 +5,7 @@
 //! - `handle_*` takes a frame of the client in, with the time, and gives back what it asks of a joined
 //!   channel: the hot path, without a copy;
 //! - verbs take a channel's answers in: [`Socket::join_ok`], [`Socket::reply`],
-//!   [`Socket::push`] and their like;
+//!   [`Socket::push_around`] and their like;
 //! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
 //!
 //! Nothing here awaits, reads a clock or parses a payload. Files, from the bytes inwards: [`v1`]

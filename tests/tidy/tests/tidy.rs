@@ -69,7 +69,14 @@ fn each_foreign_protocol_is_named_in_one_place() {
         ("foca::", &["cluster/src/membership.rs", "cluster/src/wire"]),
         ("quinn::", &["transport/"]),
         // Our own codecs are tested against the library.
-        ("tungstenite", &["node/src/websocket/tests", "node/src/cli/bench/"]),
+        (
+            "tungstenite",
+            &[
+                "node/src/websocket/tests",
+                "node/src/endpoint/websocket/tests",
+                "node/src/cli/bench/",
+            ],
+        ),
     ];
     for (name, places) in rules {
         let found = rust_lines(|file, line| {
