@@ -113,17 +113,18 @@ impl Mailboxes {
 
     /// Closes all that are there, some at a time, and all that come later at once.
     pub(crate) async fn close(&self, reason: CloseReason) {
-        let mailboxes: Vec<Arc<Mailbox>> = {
+        let mut mailboxes: Vec<Arc<Mailbox>> = {
             let mut inner = self.lock();
             inner.closed = Some(reason);
             inner.entries.iter().map(|(_, entry)| Arc::clone(&entry.mailbox)).collect()
         };
-        for (at, mailboxes) in mailboxes.chunks(CLOSED_AT_ONCE).enumerate() {
-            if at > 0 {
-                tokio::time::sleep(CLOSE_GAP).await;
-            }
-            for mailbox in mailboxes {
+        while !mailboxes.is_empty() {
+            let rest = mailboxes.len().saturating_sub(CLOSED_AT_ONCE);
+            for mailbox in mailboxes.drain(rest..) {
                 mailbox.close(reason);
+            }
+            if rest > 0 {
+                tokio::time::sleep(CLOSE_GAP).await;
             }
         }
     }

@@ -48,13 +48,17 @@ pub(super) async fn post(
     let accepted = checked.len();
     let mut flush = Flush::new();
     for Checked { topic, event, payload } in checked {
+        if event == DISCONNECT || flush.is_heavy() {
+            // Whoever publishes faster than it is written waits; and what was said before a disconnect
+            // is said.
+            std::mem::take(&mut flush).write().await;
+        }
         if event == DISCONNECT {
             disconnect(&shared, topic.to_string()).await;
         } else {
             shared.publisher.publish(&topic, &event, &payload, None, &mut flush);
         }
     }
-    // Whoever publishes faster than it is written waits.
     flush.write().await;
     Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))))
 }

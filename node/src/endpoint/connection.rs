@@ -2,6 +2,7 @@
 //! frames.
 
 use std::{
+    net::Shutdown,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::{SystemTime, UNIX_EPOCH},
@@ -9,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use presence::{Topic, TrackError};
+use socket2::SockRef;
 use tracing::{debug, trace, warn};
 
 use crate::{
@@ -87,6 +89,7 @@ impl Connection {
 
     /// Takes a text frame of the client.
     pub(super) fn handle_text(&mut self, frame: &str, flush: &mut Flush) -> Result<(), Close> {
+        flush.lighten();
         let router = &self.shared.router;
         let now = self.shared.clock.now();
         let push = self.socket.handle_text(frame, &|topic| router.find(topic), now)?;
@@ -104,22 +107,21 @@ impl Connection {
         self.socket.handle_binary(frame)
     }
 
-    /// Does what others want of the socket; ready when it is to be closed.
-    pub(super) fn poll_controls(
+    /// Does one thing that others want of the socket; `Some` when that is to close it.
+    pub(super) fn poll_control(
         &mut self,
         cx: &mut Context<'_>,
         flush: &mut Flush,
-    ) -> Poll<CloseReason> {
-        loop {
-            match std::task::ready!(self.mailbox.poll_control(cx)) {
-                Control::Joined { channel, confirmed } => {
-                    self.joined(ChannelId::from_bits(channel), confirmed, flush);
-                    self.carry_out(flush);
-                }
-                Control::Resync { channel } => self.resync(ChannelId::from_bits(channel), flush),
-                Control::Close(reason) => return Poll::Ready(reason),
+    ) -> Poll<Option<CloseReason>> {
+        match std::task::ready!(self.mailbox.poll_control(cx)) {
+            Control::Joined { channel, confirmed } => {
+                self.joined(ChannelId::from_bits(channel), confirmed, flush);
+                self.carry_out(flush);
             }
+            Control::Resync { channel } => self.resync(ChannelId::from_bits(channel), flush),
+            Control::Close(reason) => return Poll::Ready(Some(reason)),
         }
+        Poll::Ready(None)
     }
 
     /// Nothing more is read: the client leaves all its topics.
@@ -361,6 +363,11 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.mailbox.abandon();
+        if let Some(stream) = self.mailbox.socket() {
+            // Others may hold the mailbox a moment longer, and its connection with it. It fails on one
+            // that has ended.
+            let _ = SockRef::from(stream).shutdown(Shutdown::Both);
+        }
         self.shared.stats.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -430,6 +437,7 @@ fn send_state(
         return send(mailbox, first, flush);
     }
     let first = Bytes::from([head(Opcode::Text, len).as_ref(), first.payload()].concat());
+    flush.note(len);
     // A socket that this overflows is closed, as its owner sees next.
     let _ = mailbox.push_reply([first, state.payload.slice(1..), behind], flush);
 }

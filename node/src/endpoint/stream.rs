@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read as _},
     net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -49,15 +49,18 @@ pub(super) struct Direct;
 impl Direct {
     /// Reads once the connection is readable: no buffer waits for that.
     fn try_read(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-        let read = stream.try_read(into)?;
-        if (1..into.len()).contains(&read) {
-            // It is drained: tells the reactor, which spares a read that finds nothing. The error is
-            // how it is told.
-            let _ = stream.try_io(Interest::READABLE, || -> io::Result<()> {
-                Err(io::ErrorKind::WouldBlock.into())
-            });
-        }
-        Ok(read)
+        let mut drained = None;
+        let read = stream.try_io(Interest::READABLE, || {
+            let read = (&*SockRef::from(stream)).read(into)?;
+            if (1..into.len()).contains(&read) {
+                // Tells the reactor so, which spares a read that finds nothing. Within one call, so
+                // that what comes after this read is not taken for what it has read.
+                drained = Some(read);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(read)
+        });
+        drained.map_or(read, Ok)
     }
 }
 

@@ -111,12 +111,13 @@ impl<S: Stream> Driver<S> {
                 self.writing = None;
             }
             let mut flush = Flush::new();
-            if let Poll::Ready(reason) = self.connection.poll_controls(cx, &mut flush) {
+            let control = self.connection.poll_control(cx, &mut flush);
+            if let Poll::Ready(Some(reason)) = control {
                 let gone = reason == CloseReason::Gone;
                 let close = || End::Close(self.connection.close_of(reason));
                 return Poll::Ready(if gone { End::Gone } else { close() });
             }
-            if !flush.is_empty() {
+            if control.is_ready() {
                 self.writing = Some(flush.write());
                 continue;
             }
@@ -124,6 +125,8 @@ impl<S: Stream> Driver<S> {
             let written = self.stream.poll_write(cx, mailbox, self.connection.now());
             // A client that asks for more than it reads waits until it has read.
             if written.is_pending() && mailbox.unread_replies() > UNREAD_MAX {
+                // Its heartbeats lie unread: whether it is still there shows in what it takes.
+                mailbox.hear(self.connection.now());
                 return Poll::Pending;
             }
             if let Err(end) = ready!(self.poll_read(cx)) {
@@ -202,8 +205,11 @@ impl<S: Stream> Driver<S> {
             return Poll::Ready(());
         }
         let mailbox = &self.connection.mailbox;
-        ready!(self.stream.poll_write(cx, mailbox, self.connection.now()));
-        ready!(mailbox.poll_flushed(cx));
+        // First this: whoever is writing now wakes us if it cannot go on.
+        if mailbox.poll_flushed(cx).is_pending() {
+            ready!(self.stream.poll_write(cx, mailbox, self.connection.now()));
+            ready!(mailbox.poll_flushed(cx));
+        }
         if closing.answer {
             return Poll::Ready(());
         }

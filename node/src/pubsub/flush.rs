@@ -23,6 +23,9 @@ use super::{Broadcast, Latency, Mailbox, Pushed, Registry, SubscriberId, run::Ru
 /// Mailboxes that one thread writes before others get a turn: under a millisecond of system calls.
 const SLICE: usize = 96;
 
+/// Bytes that one input may queue before they are written: a quarter of a mailbox by default.
+const UNWRITTEN_MAX: usize = 64 * 1024;
+
 /// Mailboxes that somebody has to write.
 ///
 /// Whoever handles one input (a read of a client, a batch of a peer) collects here, and writes when
@@ -37,6 +40,8 @@ pub struct Flush {
     run: Option<Run>,
     /// What is to be said after the run.
     replies: Vec<(Arc<Mailbox>, Bytes)>,
+    /// Bytes taken since something was written.
+    unwritten: usize,
 }
 
 /// The writing of a [`Flush`]. Await it before more input is taken: so a publisher is as fast as its
@@ -75,7 +80,7 @@ impl Flush {
     /// For input that was read just now: counts how long it takes until all of it is written.
     pub fn of_input(latency: &Arc<Latency>) -> Self {
         let begun = Begun { at: Instant::now(), latency: Arc::clone(latency) };
-        Self { dirty: Vec::new(), begun: Some(begun), run: None, replies: Vec::new() }
+        Self { dirty: Vec::new(), begun: Some(begun), run: None, replies: Vec::new(), unwritten: 0 }
     }
 
     /// Takes a broadcast. Those that follow each other on one topic reach its subscribers together.
@@ -85,6 +90,11 @@ impl Flush {
         broadcast: &Broadcast<'_>,
         except: Option<SubscriberId>,
     ) {
+        let len = broadcast.event().len() + broadcast.payload().len();
+        if self.unwritten > 0 && self.unwritten + len > UNWRITTEN_MAX {
+            self.write_now();
+        }
+        self.unwritten += len;
         if !self.run.as_ref().is_some_and(|run| run.takes(broadcast, except)) {
             self.settle();
         }
@@ -94,11 +104,36 @@ impl Flush {
     /// Queues an answer behind the broadcasts that were taken before it: a sender's own copy goes
     /// before its acknowledgement.
     pub fn reply(&mut self, mailbox: &Arc<Mailbox>, frame: Bytes) {
+        self.note(frame.len());
         if self.run.is_some() {
             self.replies.push((Arc::clone(mailbox), frame));
         } else {
             push_reply(mailbox, frame, self);
         }
+    }
+
+    /// Counts bytes that were queued past it.
+    pub const fn note(&mut self, bytes: usize) {
+        self.unwritten += bytes;
+    }
+
+    /// Writes what is there if it is much: input that causes more than a mailbox holds must not fill
+    /// those of clients that read. Never under a lock.
+    pub fn lighten(&mut self) {
+        if self.is_heavy() {
+            self.write_now();
+        }
+    }
+
+    /// Whether it should be written before more is taken.
+    pub const fn is_heavy(&self) -> bool {
+        self.unwritten > UNWRITTEN_MAX
+    }
+
+    fn write_now(&mut self) {
+        self.settle();
+        write_all(&mem::take(&mut self.dirty));
+        self.unwritten = 0;
     }
 
     /// Hands on the broadcasts that were taken. Before anything else is done to subscriptions.

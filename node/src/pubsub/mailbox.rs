@@ -119,6 +119,8 @@ struct Inner {
     #[expect(clippy::box_collection, reason = "one word in every idle socket instead of three")]
     joined: Option<Box<Vec<Control>>>,
     closed: Option<CloseReason>,
+    /// The last words are queued.
+    last: bool,
     phase: Phase,
     /// Since when nothing could be written, in the unit of `heard`; 0 when all could be.
     blocked: u32,
@@ -155,6 +157,7 @@ impl Mailbox {
                 waker: None,
                 joined: None,
                 closed: None,
+                last: false,
                 phase: Phase::Idle,
                 blocked: 0,
             }),
@@ -221,6 +224,7 @@ impl Mailbox {
     /// Queues the last words after the mailbox was closed.
     pub fn push_last(self: &Arc<Self>, frame: Bytes, flush: &mut Flush) {
         let mut inner = self.lock();
+        inner.last = true;
         inner.queue.push_reply([frame], LIMIT_MAX);
         self.appended(inner, flush);
     }
@@ -296,9 +300,8 @@ impl Mailbox {
     pub fn abandon(&self) {
         let mut inner = self.lock();
         let dropped = inner.shut(CloseReason::Gone);
-        let waker = inner.waker.take();
-        drop(inner);
-        drop((dropped, waker));
+        wake(inner);
+        drop(dropped);
     }
 
     /// Why it was closed, if it was.
@@ -328,11 +331,11 @@ impl Mailbox {
                 Written::All => {}
                 Written::Part => break,
                 Written::Failed => {
-                    let dropped = inner.shut(CloseReason::Gone);
+                    drop(inner.shut(CloseReason::Gone));
+                    // Not even the rest of a frame can be written.
+                    inner.queue = Queue::default();
                     inner.phase = Phase::Idle;
-                    wake(inner);
-                    drop(dropped);
-                    return;
+                    return wake(inner);
                 }
             }
         }
@@ -408,8 +411,8 @@ impl Mailbox {
     // === the owner ===
 
     /// What the owner has to do next. Pending, and the waker kept, when there is nothing.
-    /// A closed mailbox says so once everything is written, or at once if it is not, for a slow
-    /// client; and again at every later call.
+    /// A closed mailbox says so at once, and again at every later call; one whose owner takes the frames
+    /// out says so once they are taken, unless its client is slow.
     pub fn poll_control(&self, cx: &mut Context<'_>) -> Poll<Control> {
         let mut inner = self.lock();
         if let Some(joined) = &mut inner.joined {
@@ -420,7 +423,7 @@ impl Mailbox {
             return Poll::Ready(control);
         }
         if let Some(reason) = inner.closed
-            && (inner.queue.is_empty() || reason.cuts_short())
+            && (inner.queue.is_empty() || reason.cuts_short() || self.socket().is_some())
         {
             return Poll::Ready(Control::Close(reason));
         }
@@ -440,6 +443,9 @@ impl Mailbox {
         let mut taken = inner.queue.take(1);
         let frame = taken.front()?.frame.clone();
         inner.queue.written(&mut taken, frame.len());
+        if inner.queue.is_empty() {
+            self.flushed(inner);
+        }
         Some(frame)
     }
 
@@ -471,7 +477,8 @@ impl Mailbox {
     /// Bytes of replies waiting for a client that does not read.
     pub fn unread_replies(&self) -> usize {
         let inner = self.lock();
-        if inner.phase == Phase::Owner { inner.queue.reply_bytes() } else { 0 }
+        let owners = self.socket().is_none() || inner.phase == Phase::Owner;
+        if owners { inner.queue.reply_bytes() } else { 0 }
     }
 
     // === time ===
@@ -497,14 +504,18 @@ impl Mailbox {
     /// Closes the mailbox of a client that was not heard, or took nothing, for `timeout`; else when
     /// to ask again.
     pub fn expire(&self, now: u32, timeout: u32) -> Option<u32> {
-        let blocked = self.lock().blocked;
+        let Inner { blocked, last, .. } = *self.lock();
         let heard = self.heard.load(Relaxed);
-        if now.saturating_sub(heard) >= timeout {
-            self.close_now(CloseReason::Idle);
+        if last {
+            // Its owner has a timeout of its own.
             return None;
         }
         if blocked != 0 && now.saturating_sub(blocked) >= timeout {
             self.close_now(CloseReason::Stalled);
+            return None;
+        }
+        if now.saturating_sub(heard) >= timeout {
+            self.close_now(CloseReason::Idle);
             return None;
         }
         let first = if blocked == 0 { heard } else { heard.min(blocked) };

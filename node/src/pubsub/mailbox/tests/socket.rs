@@ -133,14 +133,16 @@ async fn all_is_written_when_the_client_could_be_sent_all() {
 }
 
 #[tokio::test]
-async fn an_end_waits_for_what_a_client_has_yet_to_read() {
+async fn an_end_is_told_at_once_and_what_waits_goes_before_the_last_words() {
     let (mailbox, mut client) = blocked(usize::MAX).await;
     let owner = Owner::new();
-    mailbox.close(CloseReason::Shutdown);
-    assert_eq!(owner.control(&mailbox), None);
-    tokio::join!(read(&mut client, MUCH), poll_fn(|cx| mailbox.poll_write(cx, 1)));
-    assert_eq!(owner.rings(), 1, "it is told that all is written");
-    assert_eq!(owner.control(&mailbox), Some(Control::Close(CloseReason::Shutdown)));
+    mailbox.close(CloseReason::Disconnected);
+    assert_eq!(owner.control(&mailbox), Some(Control::Close(CloseReason::Disconnected)));
+    mailbox.push_last(frame(b'z'), &mut Flush::new());
+    let all = [much(b'm'), frame(b'z')].concat();
+    let (bytes, ()) =
+        tokio::join!(read(&mut client, all.len()), poll_fn(|cx| mailbox.poll_write(cx, 1)));
+    assert!(bytes == all);
 }
 
 #[tokio::test]
@@ -241,11 +243,23 @@ async fn everything_arrives_in_order_and_once_whoever_writes() {
     let (mailbox, mut client) = pair(usize::MAX).await;
     let owner = tokio::spawn({
         let mailbox = Arc::clone(&mailbox);
-        poll_fn(move |cx| {
-            let control = mailbox.poll_control(cx);
-            let _ = mailbox.poll_write(cx, 1);
-            control
-        })
+        async move {
+            let end = poll_fn(|cx| {
+                let control = mailbox.poll_control(cx);
+                let _ = mailbox.poll_write(cx, 1);
+                control
+            });
+            let end = end.await;
+            let flushed = poll_fn(|cx| {
+                if mailbox.poll_flushed(cx).is_pending() {
+                    std::task::ready!(mailbox.poll_write(cx, 1));
+                    std::task::ready!(mailbox.poll_flushed(cx));
+                }
+                Poll::Ready(())
+            });
+            flushed.await;
+            end
+        }
     });
     let pushers = tokio::task::spawn_blocking(move || {
         thread::scope(|scope| {
@@ -259,5 +273,5 @@ async fn everything_arrives_in_order_and_once_whoever_writes() {
     let came = read_numbered(&mut client, THREADS.into()).await;
     assert_eq!(came, [FRAMES; THREADS as usize]);
     pushers.await.unwrap();
-    assert_eq!(owner.await.unwrap(), Control::Close(CloseReason::Shutdown), "after all of it");
+    assert_eq!(owner.await.unwrap(), Control::Close(CloseReason::Shutdown));
 }
