@@ -1,7 +1,9 @@
 //! Registry, subscriptions and mailboxes together, as the node uses them.
 
+mod runs;
+mod sockets;
+
 use std::{
-    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -272,46 +274,6 @@ fn come_and_go(registry: &Arc<Registry>, topic: &Topic, rounds: usize) -> usize 
     heard
 }
 
-/// Threads broadcast to the same sockets at the same time: each hears every publisher in order, and
-/// misses nothing, whoever wrote.
-#[tokio::test]
-async fn sockets_hear_all_publishers_in_order_and_once() {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
-    const MESSAGES: usize = 500;
-    let (registry, here) = (Registry::new(), topic("room:a"));
-    let (mut clients, mut subscriptions) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let (mailbox, client) = pair(1 << 30).await;
-        subscriptions.push(registry.subscribe(&here, subscriber(&mailbox, Format::V2)));
-        clients.push(BufReader::new(client).lines());
-        // Goes on where a writer left off.
-        drop(tokio::spawn(poll_fn(move |cx| {
-            let (_, _) = (mailbox.poll_control(cx), mailbox.poll_write(cx, 1));
-            Poll::<()>::Pending
-        })));
-    }
-    thread::scope(|scope| {
-        for name in ["a", "b", "c"] {
-            let (registry, here) = (&registry, &here);
-            scope.spawn(move || {
-                for n in 0..MESSAGES {
-                    broadcast(registry, &message(here, &format!("{name} {n}\n")));
-                }
-            });
-        }
-    });
-    for client in &mut clients {
-        let mut next = [0; 3];
-        while next != [MESSAGES; 3] {
-            let line = client.next_line().await.unwrap().unwrap();
-            let (name, n) = line.strip_prefix("V2 room:a e ").unwrap().split_once(' ').unwrap();
-            let next = &mut next[usize::from(name.as_bytes()[0] - b'a')];
-            assert_eq!(n, next.to_string());
-            *next += 1;
-        }
-    }
-}
-
 #[test]
 fn a_full_mailbox_gives_way_as_its_channel_is_told_to() {
     let (registry, here) = (Registry::new(), topic("room:a"));
@@ -337,9 +299,7 @@ fn a_full_mailbox_gives_way_as_its_channel_is_told_to() {
 fn what_a_subscription_begins_with_goes_before_what_is_broadcast() {
     let (registry, here) = (Registry::new(), topic("room:a"));
     let mailbox = mailbox(LIMIT);
-    let first = || {
-        mailbox.push_reply([Bytes::from_static(b"first")], &mut Flush::new());
-    };
+    let first = || _ = mailbox.push_reply([Bytes::from_static(b"first")], &mut Flush::new());
     let subscription = registry.subscribe_after(&here, subscriber(&mailbox, Format::V2), first);
     broadcast(&registry, &message(&here, "1"));
     subscription.set_presence_after(1, first);

@@ -89,8 +89,8 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        socket2::SockRef::from(&stream).set_send_buffer_size(16 << 10).unwrap();
-        socket2::SockRef::from(&client).set_recv_buffer_size(16 << 10).unwrap();
+        socket2::SockRef::from(&stream).set_send_buffer_size(64 << 10).unwrap();
+        socket2::SockRef::from(&client).set_recv_buffer_size(64 << 10).unwrap();
         let connection = self.connection(Outlet::Socket(stream));
         let mailbox = Arc::clone(&connection.mailbox);
         let driver = Driver::new(connection, Direct, &[], Open::new(&self.listener));

@@ -4,9 +4,8 @@ mod model;
 
 use super::*;
 
-/// Room for ten frames of [`FRAME`] bytes.
-#[expect(clippy::cast_possible_truncation, reason = "it is 1,640")]
-const LIMIT: u32 = 10 * (FRAME + ITEM_OVERHEAD) as u32;
+/// Room for ten frames of [`FRAME`] bytes, each counted with 64 more.
+const LIMIT: u32 = 1640;
 const FRAME: usize = 100;
 
 fn frame(fill: u8) -> Bytes {
@@ -177,6 +176,39 @@ fn bytes_that_are_written_of_a_frame_count_no_more() {
     let replies = queue.reply_bytes();
     write_part(&mut queue, 10, 40);
     assert_eq!((queue.reply_bytes(), queue.bytes()), (replies - 40, replies - 40));
+}
+
+#[test]
+fn broadcasts_that_come_together_are_one_item_and_give_way_together() {
+    let mut queue = Queue::default();
+    let joined = Bytes::from(b"abc".map(frame).concat());
+    assert!(queue.push_joined(1, &joined, 3, LIMIT));
+    assert_eq!((queue.len(), queue.bytes()), (1, 3 * FRAME + ITEM_OVERHEAD));
+    while queue.push_presence(2, frame(b'd'), LIMIT) == Queued::After(0) {}
+    assert!(!queue.push_joined(1, &joined, 3, LIMIT), "all of them or none");
+    assert!(!Queue::default().push_joined(1, &joined, 3, 300), "each has to find its own room");
+    let large = Bytes::from(vec![b'l'; 2 * FRAME]);
+    let pushed = queue.push(offer(1, 0, Overflow::DropOldest), large, LIMIT);
+    assert_eq!(pushed, Queued::After(3), "three messages were dropped");
+}
+
+#[test]
+fn a_frame_alone_is_taken_and_written_without_memory_of_the_queues_own() {
+    let mut queue = Queue::default();
+    push(&mut queue, 1, b'a', Overflow::Disconnect);
+    assert_eq!(queue.items.capacity(), 0);
+    let only = queue.take_only().unwrap();
+    assert!(queue.is_empty() && queue.bytes() == FRAME + ITEM_OVERHEAD, "it still counts");
+    push(&mut queue, 1, b'b', Overflow::Disconnect);
+    queue.written_whole(&only);
+    assert_eq!((fills(&queue).as_str(), queue.bytes()), ("b", FRAME + ITEM_OVERHEAD));
+
+    let mut taken = VecDeque::from([queue.take_only().unwrap()]);
+    push(&mut queue, 1, b'c', Overflow::Disconnect);
+    queue.written(&mut taken, 10);
+    queue.put_back(taken);
+    assert_eq!(fills(&queue), "bc");
+    assert!(queue.take_only().is_none(), "there are two");
 }
 
 #[test]

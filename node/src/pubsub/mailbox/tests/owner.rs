@@ -161,20 +161,12 @@ fn only_an_owner_that_waits_is_woken_and_once() {
 
     type Act = fn(&Arc<Mailbox>);
     let acts: [Act; 6] = [
-        |m| {
-            push(m, b'a');
-        },
-        |m| {
-            push_reply(m, b'a');
-        },
-        |m| {
-            push_presence(m, 1);
-        },
+        |m| assert_eq!(push(m, b'a'), Pushed::Queued),
+        |m| assert_eq!(push_reply(m, b'a'), Pushed::Queued),
+        |m| assert_eq!(push_presence(m, 1), Pushed::Queued),
         |m| m.joined(1, true),
         |m| m.push_last(frame(b'z'), &mut Flush::new()),
-        |m| {
-            m.close(CloseReason::Shutdown);
-        },
+        |m| _ = m.close(CloseReason::Shutdown),
     ];
     for (n, act) in (1..).zip(acts) {
         pop_all(&mailbox);

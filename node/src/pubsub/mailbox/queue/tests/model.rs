@@ -14,6 +14,11 @@ enum Step {
         overflow: Overflow,
         len: usize,
     },
+    Joined {
+        channel: u64,
+        count: usize,
+        len: usize,
+    },
     Presence {
         channel: u64,
         len: usize,
@@ -40,8 +45,10 @@ fn a_step() -> impl Strategy<Value = Step> {
     let overflow =
         prop::sample::select(vec![Overflow::Disconnect, Overflow::DropOldest, Overflow::Conflate]);
     prop_oneof![
-        12 => (0..3_u64, 0..3_u32, overflow, len())
+        12 => (0..3_u64, 1..4_u32, overflow, len())
             .prop_map(|(channel, event, overflow, len)| Step::Push { channel, event, overflow, len }),
+        4 => (0..3_u64, 1..5_usize, len())
+            .prop_map(|(channel, count, len)| Step::Joined { channel, count, len }),
         4 => (0..3_u64, len()).prop_map(|(channel, len)| Step::Presence { channel, len }),
         4 => prop::collection::vec(len(), 1..4).prop_map(|pieces| Step::Reply { pieces }),
         2 => (0..3_u64).prop_map(|channel| Step::Resynced { channel }),
@@ -61,6 +68,8 @@ struct Waiting {
     number: u8,
     /// Which frame of the client it is part of.
     message: usize,
+    /// How many broadcasts it is.
+    count: usize,
     left: usize,
     /// A byte of its frame is written.
     begun: bool,
@@ -98,19 +107,19 @@ impl Model {
 
     fn append(&mut self, kind: Kind, channel: u64, event: u32, (number, frame): &(u8, Bytes)) {
         let (message, left) = (self.messages, frame.len());
-        let (number, begun) = (*number, false);
-        self.waiting.push(Waiting { kind, channel, event, number, message, left, begun });
+        let (number, count, begun) = (*number, 1, false);
+        self.waiting.push(Waiting { kind, channel, event, number, message, count, left, begun });
     }
 
-    /// Drops the first or last droppable broadcast that `which` accepts.
-    fn give_up(&mut self, channel: u64, last: bool, which: impl Fn(&Waiting) -> bool) -> bool {
+    /// Drops the first or last droppable broadcast that `which` accepts, and says how many it was.
+    fn give_up(&mut self, channel: u64, last: bool, which: impl Fn(&Waiting) -> bool) -> usize {
         let droppable = |(at, item): &(usize, &Waiting)| {
             let own = item.kind == Kind::Broadcast && item.channel == channel;
             *at >= self.taken && own && !item.begun && which(item)
         };
         let mut found = self.waiting.iter().enumerate().filter(droppable).map(|(at, _)| at);
         let at = if last { found.last() } else { found.next() };
-        at.map(|at| self.waiting.remove(at)).is_some()
+        at.map_or(0, |at| self.waiting.remove(at).count)
     }
 
     fn push(&mut self, offer: Offer, content: &(u8, Bytes)) -> Queued {
@@ -121,19 +130,27 @@ impl Model {
             if overflow == Overflow::Disconnect {
                 return Queued::Full;
             }
-            let conflate = overflow == Overflow::Conflate;
-            if conflate && self.give_up(channel, true, |item| item.event == event) {
-                dropped += 1;
+            if overflow == Overflow::Conflate {
+                dropped += self.give_up(channel, true, |item| item.event == event);
             }
             while !self.fits(len) {
-                if !self.give_up(channel, false, |_| true) {
-                    return Queued::Dropped(dropped + 1);
+                match self.give_up(channel, false, |_| true) {
+                    0 => return Queued::Dropped(dropped + 1),
+                    count => dropped += count,
                 }
-                dropped += 1;
             }
         }
         self.append(Kind::Broadcast, channel, event, content);
         Queued::After(dropped)
+    }
+
+    fn push_joined(&mut self, channel: u64, content: &(u8, Bytes), count: usize) -> bool {
+        let fits = self.bytes(false) + content.1.len() + ITEM_OVERHEAD <= LIMIT as usize;
+        if fits {
+            self.append(Kind::Broadcast, channel, 0, content);
+            self.waiting.last_mut().unwrap().count = count;
+        }
+        fits
     }
 
     fn push_presence(&mut self, channel: u64, content: &(u8, Bytes)) -> Queued {
@@ -198,8 +215,13 @@ impl Subject {
         let all: Vec<u8> = taken.iter().flat_map(|item| item.frame.iter().copied()).collect();
         let bytes = bytes.min(all.len());
         self.wire.extend_from_slice(&all[..bytes]);
-        self.queue.written(&mut taken, bytes);
-        self.queue.put_back(taken);
+        match taken.front() {
+            Some(only) if taken.len() == 1 && bytes == all.len() => self.queue.written_whole(only),
+            _ => {
+                self.queue.written(&mut taken, bytes);
+                self.queue.put_back(taken);
+            }
+        }
     }
 }
 
@@ -212,6 +234,11 @@ fn step(step: &Step, subject: &mut Subject, model: &mut Model) {
             let offer = offer(channel, event, overflow);
             let pushed = queue.push(offer, content.1.clone(), LIMIT);
             assert_eq!(pushed, model.push(offer, &content));
+        }
+        Step::Joined { channel, count, len } => {
+            let content = model.next(len);
+            let pushed = queue.push_joined(channel, &content.1, count, LIMIT);
+            assert_eq!(pushed, model.push_joined(channel, &content, count));
         }
         Step::Presence { channel, len } => {
             let content = model.next(len);
@@ -229,7 +256,8 @@ fn step(step: &Step, subject: &mut Subject, model: &mut Model) {
         }
         Step::Take { count } if subject.taken.is_none() => {
             model.taken = count.min(model.waiting.len());
-            subject.taken = Some(queue.take(count));
+            let only = if count == 1 { queue.take_only() } else { None };
+            subject.taken = Some(only.map_or_else(|| queue.take(count), |only| [only].into()));
         }
         Step::Write { bytes } => {
             subject.write(bytes);
