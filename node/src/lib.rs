@@ -16,6 +16,9 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod pubsub;
 
 mod api;

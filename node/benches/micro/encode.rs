@@ -1,0 +1,21 @@
+//! A broadcast's frame: once per format in use, however many subscribers there are.
+
+use bytes::Bytes;
+use divan::Bencher;
+use wingbeat::{internals::encode, pubsub::Format};
+
+use super::PAYLOAD;
+
+const FORMATS: [Format; 5] =
+    [Format::V2, Format::V1, Format::Sse, Format::V2Deflated, Format::V1Deflated];
+
+#[divan::bench(args = FORMATS)]
+fn broadcast(bencher: Bencher<'_, '_>, format: Format) {
+    bencher.bench(|| -> Bytes { encode(format, "room:lobby", "new_msg", PAYLOAD) });
+}
+
+#[divan::bench]
+fn broadcast_of_16_kib(bencher: Bencher<'_, '_>) {
+    let payload = format!("\"{}\"", "x".repeat(16 << 10));
+    bencher.bench(|| encode(Format::V2, "room:lobby", "new_msg", payload.as_bytes()));
+}

@@ -1,0 +1,125 @@
+//! What the benches need of the node's inside: the codec, and a client's session. No API.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use presence::Time;
+
+use crate::{
+    pubsub::{Flush, Format, Mailbox},
+    socket::{Action, Close, Limits, Push, Socket, Status, Version},
+    websocket::{Decoder, Message, Rules, Violation},
+};
+
+const RULES: Rules = Rules { message_max: 1 << 20, inflate: true };
+
+/// The frame of a broadcast in a format, as a node encodes it.
+pub fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
+    crate::wire_format::encode(format, topic, event, payload)
+}
+
+/// The bytes of a client without its task: what was read goes in, events of joined topics and
+/// answers come out.
+#[derive(Debug)]
+pub struct Session {
+    decoder: Decoder,
+    socket: Socket<()>,
+}
+
+/// A client's bytes cannot be read: its socket would be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client broke a rule")]
+pub struct Refused;
+
+impl From<Violation> for Refused {
+    fn from(_: Violation) -> Self {
+        Self
+    }
+}
+
+impl From<Close> for Refused {
+    fn from(_: Close) -> Self {
+        Self
+    }
+}
+
+impl Session {
+    /// A client of V2 that has joined nothing.
+    pub fn new() -> Self {
+        let limits = Arc::new(Limits::default());
+        let socket = Socket::new(Version::V2, &limits, Time::ZERO);
+        Self { decoder: Decoder::default(), socket }
+    }
+
+    /// Takes what was read of a client: its messages are only taken out of their frames.
+    ///
+    /// # Errors
+    /// When a frame breaks a rule.
+    pub fn decode(
+        &mut self,
+        read: &mut [u8],
+        mut on_text: impl FnMut(&str),
+    ) -> Result<(), Refused> {
+        self.decoder.decode(read, &RULES, |message| {
+            if let Message::Text(text) = message {
+                on_text(text);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes one text message. What it asks of a joined topic is handed on and acknowledged; a join is
+    /// let in.
+    ///
+    /// # Errors
+    /// When the message cannot be decoded.
+    pub fn handle(
+        &mut self,
+        text: &str,
+        mailbox: &Arc<Mailbox>,
+        flush: &mut Flush,
+        on_push: impl FnOnce(&str, &str, &mut Flush),
+    ) -> Result<(), Refused> {
+        if let Some(push) = self.socket.handle_text(text, &|_| Some(0), Time::ZERO)? {
+            let Push { id, event, payload, reference, .. } = push;
+            on_push(&event, payload, flush);
+            self.socket.reply(id, reference.as_bytes(), Status::Ok, b"{}");
+        }
+        while let Some(action) = self.socket.poll_action() {
+            match action {
+                Action::Send(frame) => flush.reply(mailbox, frame.into_text()),
+                Action::Join { id, .. } => self.socket.join_ok(id, b"{}"),
+                Action::Leave { .. } | Action::Push { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was read of a client, as [`decode`](Self::decode) and [`handle`](Self::handle) do.
+    ///
+    /// # Errors
+    /// When a frame breaks a rule, or a message cannot be decoded.
+    pub fn read(
+        &mut self,
+        read: &mut [u8],
+        mailbox: &Arc<Mailbox>,
+        flush: &mut Flush,
+        mut on_push: impl FnMut(&str, &str, &mut Flush),
+    ) -> Result<(), Refused> {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let done = decoder.decode(read, &RULES, |message| {
+            if let Message::Text(text) = message {
+                self.handle(text, mailbox, flush, &mut on_push)?;
+            }
+            Ok(())
+        });
+        self.decoder = decoder;
+        done
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
