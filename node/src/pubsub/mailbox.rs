@@ -135,6 +135,8 @@ enum Phase {
     Flush,
     /// Somebody is writing, and looks again afterwards.
     Writing,
+    /// Somebody is writing what was given up meanwhile, but for the rest of a frame.
+    Cleared,
     /// The owner.
     Owner,
 }
@@ -278,7 +280,7 @@ impl Mailbox {
                 flush.add(self);
             }
             (Outlet::Owner, _) => wake(inner),
-            (Outlet::Socket(_), Phase::Flush | Phase::Writing | Phase::Owner) => {}
+            (Outlet::Socket(_), Phase::Flush | Phase::Writing | Phase::Cleared | Phase::Owner) => {}
         }
     }
 
@@ -550,7 +552,11 @@ impl Inner {
     /// So many bytes of what was taken are written.
     fn wrote(&mut self, mut taken: VecDeque<Item>, bytes: usize) {
         self.queue.written(&mut taken, bytes);
-        self.queue.put_back(taken);
+        if self.phase == Phase::Cleared {
+            self.queue.put_back_begun(taken);
+        } else {
+            self.queue.put_back(taken);
+        }
         if bytes > 0 {
             self.blocked = 0;
         }
@@ -560,6 +566,9 @@ impl Inner {
     fn shut(&mut self, reason: CloseReason) -> VecDeque<Item> {
         if reason.cuts_short() {
             self.closed = Some(reason);
+        }
+        if self.phase == Phase::Writing {
+            self.phase = Phase::Cleared;
         }
         self.queue.clear()
     }

@@ -1,5 +1,6 @@
 //! What one client sees of its socket, over plain TCP and over any other stream.
 
+mod streamed;
 mod world;
 
 use std::future::poll_fn;

@@ -254,6 +254,20 @@ impl Queue {
         }
     }
 
+    /// Puts back the rest of a frame that was begun, where the queue was cleared meanwhile.
+    pub(super) fn put_back_begun(&mut self, mut taken: VecDeque<Item>) {
+        self.spill();
+        let begun = taken.iter().take_while(|item| item.attached).count();
+        if begun < taken.len() {
+            // The pieces of one that was not.
+            while self.items.pop_front_if(|first| first.attached).is_some() {}
+        }
+        taken.truncate(begun);
+        taken.append(&mut self.items);
+        (self.data, self.replies) = (0, 0);
+        taken.into_iter().for_each(|item| self.append(item));
+    }
+
     /// Drops all but the rest of the frame that is being written.
     pub(super) fn clear(&mut self) -> VecDeque<Item> {
         self.spill();

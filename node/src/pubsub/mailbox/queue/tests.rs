@@ -287,3 +287,19 @@ fn pieces_behind_one_that_is_being_written_are_kept_by_clear() {
     queue.put_back(taken);
     assert_eq!(fills(&queue), "rst");
 }
+
+#[test]
+fn what_is_cleared_while_it_is_being_written_does_not_come_back() {
+    for (bytes, rest) in [(FRAME, "z"), (FRAME + 10, "bz"), (10 * FRAME + 10, "rstz")] {
+        let mut queue = full(b"abcdefghij");
+        queue.push_reply(b"rst".map(frame), LIMIT);
+        let mut taken = queue.take(11);
+        queue.clear();
+        queue.push_reply([frame(b'z')], LIMIT);
+        queue.written(&mut taken, bytes);
+        queue.put_back_begun(taken);
+        assert_eq!(fills(&queue), rest, "after {bytes} bytes, and the last words");
+        let left: usize = queue.only.iter().chain(&queue.items).map(|item| item.frame.len()).sum();
+        assert_eq!(queue.bytes(), left + queue.len() * ITEM_OVERHEAD);
+    }
+}

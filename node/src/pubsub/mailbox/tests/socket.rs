@@ -193,6 +193,19 @@ async fn a_client_that_is_gone_closes_its_mailbox() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_for_a_client_that_goes_in_the_middle_of_a_frame() {
+    let (mailbox, client) = blocked(LIMIT).await;
+    mailbox.close(CloseReason::Gone);
+    mailbox.push_last(frame(b'z'), &mut Flush::new());
+    SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    poll_fn(|cx| mailbox.poll_write(cx, 1)).await;
+    assert_eq!((mailbox.len(), mailbox.bytes()), (0, 0));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(mailbox.poll_flushed(&mut cx).is_ready(), "nobody waits for it to be written");
+}
+
+#[tokio::test]
 async fn an_abandoned_mailbox_is_written_no_more() {
     let (mailbox, mut client) = pair(LIMIT).await;
     let mut flush = Flush::new();
