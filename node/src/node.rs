@@ -92,6 +92,10 @@ pub(crate) struct Stats {
     pub(crate) frames_in: AtomicU64,
     pub(crate) joins: AtomicU64,
     pub(crate) joins_refused: AtomicU64,
+    /// Events over a socket's rate.
+    pub(crate) events_over_rate: AtomicU64,
+    /// Events that a channel's rule refuses.
+    pub(crate) events_refused: AtomicU64,
     /// Sockets closed as their client did not read.
     pub(crate) slow: AtomicU64,
     /// Fresh presence states in place of diffs that did not fit.

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 
 import { story } from "./lib/stage.mjs";
+import { until } from "./lib/until.mjs";
 
 const ROOM = "room:x";
 /** More than the system's own buffers and a mailbox hold. */
@@ -84,4 +85,60 @@ story("nothing is compressed unless the configuration says so", async (stage) =>
   const node = await stage.alone();
   const socket = await stage.raw(node, { perMessageDeflate: true });
   assert.equal(socket.ws.extensions, "");
+});
+
+story("a publisher that floods is told so, and others hear what it may say, and each other", async (stage) => {
+  const rule = `[limits]\nevents_per_second = 50\n[[channel]]\ntopic = "room:*"\npresence = "off"\n`;
+  const node = await stage.alone({ config: rule });
+  const [flooder, polite, listener] = [await stage.raw(node), await stage.raw(node), await stage.raw(node)];
+  for (const socket of [flooder, polite, listener]) await socket.join(ROOM, { state: false });
+  const sent = 2_000;
+  for (let n = 0; n < sent; n++) flooder.send(["1", `${n}`, ROOM, "flood", { n }]);
+  polite.send(["1", "2", ROOM, "say", { text: "hello" }]);
+  assert.equal((await polite.until("phx_reply"))[4].status, "ok");
+
+  const answers = [];
+  while (answers.length < sent) {
+    const [, , , event, payload] = await flooder.next();
+    if (event === "phx_reply") answers.push(payload);
+  }
+  const refused = answers.filter(({ status }) => status === "error");
+  assert.ok(refused.length > sent / 2, `${refused.length} refused`);
+  assert.ok(refused.every(({ response }) => response.reason === "too many requests"));
+  assert.equal(await node.metric('wingbeat_events_refused_total{reason="rate"}'), refused.length);
+
+  const heard = [];
+  for (let n = 0; n < sent - refused.length + 1; n++) heard.push((await listener.next())[3]);
+  assert.equal(heard.filter((event) => event === "say").length, 1, "the polite one is heard");
+});
+
+story("a peer that stalls costs nobody else a message, and what it misses is bounded and counted", async (stage) => {
+  const rule = `[[channel]]\ntopic = "room:*"\npresence = "off"\n`;
+  const nodes = await stage.cluster(3, { config: rule });
+  const sockets = [];
+  for (const node of nodes) {
+    const socket = await stage.raw(node);
+    await socket.join(ROOM, { state: false });
+    sockets.push(socket);
+  }
+  const [near, far, stalled] = sockets;
+  nodes[2].process.signal("SIGSTOP");
+  const before = await nodes[0].metric("process_resident_memory_bytes");
+  for (let n = 0; n < MESSAGES; n++) {
+    await nodes[0].broadcast(ROOM, "tick", { n, padding: PADDING });
+    for (const socket of [near, far]) assert.equal((await socket.next())[4].n, n, "who reads misses nothing");
+  }
+  const grown = (await nodes[0].metric("process_resident_memory_bytes")) - before;
+  nodes[2].process.signal("SIGCONT");
+  assert.ok(grown < 64e6, `${grown} bytes more for the stalled peer`);
+  await nodes[0].sees(["n1", "n2", "n3"], { seconds: 20 });
+
+  const last = async () => {
+    await nodes[0].broadcast(ROOM, "last", {});
+    return (await stalled.until("last", { seconds: 1 }))[3] === "last";
+  };
+  await until("its clients hear again", last, { seconds: 20 });
+  const dropped = (await nodes[0].call("/metrics")).text.split("\n").filter((line) =>
+    /^wingbeat_(forward_dropped_total|lane_dropped_frames_total)/.test(line) && !line.endsWith(" 0"));
+  assert.ok(dropped.length > 0, "what was dropped is counted");
 });

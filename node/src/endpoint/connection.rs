@@ -20,7 +20,7 @@ use crate::{
     mailboxes::Listed,
     node::Shared,
     pubsub::{CloseReason, Control, Flush, Format, Mailbox, Outlet, Subscriber, Subscription},
-    socket::{Action, ChannelId, Close, Push, Socket, Status, Version},
+    socket::{Action, ChannelId, Close, Push, Refused, Socket, Status, Version},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
     websocket::{FrameBuf, Opcode, Rules, head},
@@ -93,6 +93,7 @@ impl Connection {
         let router = &self.shared.router;
         let now = self.shared.clock.now();
         let push = self.socket.handle_text(frame, &|topic| router.find(topic), now)?;
+        self.count_refused();
         match push {
             Some(push) => self.push(&push, flush),
             // Joins and leaves take place after the broadcasts before them.
@@ -100,6 +101,15 @@ impl Connection {
         }
         self.carry_out(flush);
         Ok(())
+    }
+
+    fn count_refused(&mut self) {
+        let refused = self.socket.take_refused();
+        if refused != Refused::default() {
+            let stats = &self.shared.stats;
+            stats.joins_refused.fetch_add(refused.joins.into(), Ordering::Relaxed);
+            stats.events_over_rate.fetch_add(refused.events.into(), Ordering::Relaxed);
+        }
     }
 
     /// Takes a binary frame of the client.
@@ -310,6 +320,7 @@ impl Connection {
             Ok(true) => (Status::Ok, OK),
             Err(refusal) => {
                 debug!(node = %self.shared.name, key = ?self.client.key, event = %push.event, ?refusal, "push refused");
+                self.shared.stats.events_refused.fetch_add(1, Ordering::Relaxed);
                 (Status::Error, refusal.response())
             }
         };

@@ -29,4 +29,4 @@ pub(crate) use action::{Action, Close, Push};
 pub(crate) use channels::ChannelId;
 pub(crate) use message::{Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
 pub(crate) use params::Params;
-pub(crate) use session::{Limits, Socket};
+pub(crate) use session::{Limits, Refused, Socket};

@@ -1,6 +1,6 @@
 //! The state machine of one client's session: frames in, actions out.
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, mem, sync::Arc};
 
 use bytes::Bytes;
 use presence::{Time, Topic};
@@ -65,7 +65,17 @@ pub(crate) struct Socket<D> {
     queued_bytes: usize,
     /// What waited behind the join that was answered last.
     released: Option<Box<Released>>,
+    refused: Refused,
     out: Outbox<D>,
+}
+
+/// What a session refused by itself, before any channel saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Joins beyond the rate or the number of channels.
+    pub(crate) joins: u32,
+    /// Events beyond the rate, or beyond what may wait for a join.
+    pub(crate) events: u32,
 }
 
 /// Pushes whose join is answered, handed out one after another: each may end the channel.
@@ -100,6 +110,7 @@ impl<D> Socket<D> {
             rates: Rates::new(limits, now).map(Box::new),
             queued_bytes: 0,
             released: None,
+            refused: Refused::default(),
             out: Outbox::new(version),
         }
     }
@@ -141,6 +152,11 @@ impl<D> Socket<D> {
     /// Always [`Close::BINARY`].
     pub(crate) fn handle_binary(&mut self, _frame: &[u8]) -> Result<(), Close> {
         Err(Close::BINARY)
+    }
+
+    /// What was refused since the last call.
+    pub(crate) fn take_refused(&mut self) -> Refused {
+        mem::take(&mut self.refused)
     }
 
     /// The next effect, in the order in which they are to happen.
@@ -277,6 +293,7 @@ impl<D> Socket<D> {
         };
         let closes = self.supersede(name);
         if let Some(reason) = self.refusal(now) {
+            self.refused.joins = self.refused.joins.saturating_add(1);
             self.out.answer(&request.envelope, Status::Error, reason);
             return self.out.close(&topic, &closes);
         }
@@ -367,7 +384,7 @@ impl<D> Socket<D> {
         let Envelope { reference, payload, .. } = request.envelope;
         let events = self.rates.as_mut().and_then(|rates| rates.events.as_mut());
         if !events.is_none_or(|events| events.take(now)) {
-            self.reply(id, reference.as_bytes(), Status::Error, TOO_MANY_REQUESTS);
+            self.refuse_event(id, reference.as_bytes());
             return None;
         }
         match self.channels.get(id) {
@@ -389,6 +406,11 @@ impl<D> Socket<D> {
         }
     }
 
+    fn refuse_event(&mut self, id: ChannelId, reference: &[u8]) {
+        self.refused.events = self.refused.events.saturating_add(1);
+        self.reply(id, reference, Status::Error, TOO_MANY_REQUESTS);
+    }
+
     /// Keeps a push until its channel's join is answered, or refuses it for want of room.
     fn queue(&mut self, id: ChannelId, push: QueuedPush) {
         let queued_bytes = self.queued_bytes + push.frame_len;
@@ -400,9 +422,7 @@ impl<D> Socket<D> {
                 joining.pushes.push_back(push);
                 self.queued_bytes = queued_bytes;
             }
-            None => {
-                self.reply(id, push.reference.as_bytes(), Status::Error, TOO_MANY_REQUESTS);
-            }
+            None => self.refuse_event(id, push.reference.as_bytes()),
         }
     }
 

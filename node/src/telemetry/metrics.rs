@@ -143,6 +143,15 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     page.count("wingbeat_client_frames", "Text frames of clients.", read(&stats.frames_in))?;
     page.count("wingbeat_joins", "Joins of topics.", read(&stats.joins))?;
     page.count("wingbeat_joins_refused", "Joins refused.", read(&stats.joins_refused))?;
+    page.counts(
+        "wingbeat_events_refused",
+        "Events of clients answered with an error: over limits.events_per_second, or against the \
+         channel's rule.",
+        &[
+            ([("reason", "rate")], read(&stats.events_over_rate)),
+            ([("reason", "rule")], read(&stats.events_refused)),
+        ],
+    )?;
     page.count(
         "wingbeat_slow_clients",
         "Sockets closed with 1013 and event streams ended, as the client did not read.",
