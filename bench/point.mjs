@@ -7,7 +7,7 @@
 import { argv, stdin } from "node:process";
 import { text } from "node:stream/consumers";
 
-const WHAT = ["scenario", "topics", "subscribers", "payload_bytes", "in_flight", "sockets"];
+const WHAT = ["scenario", "topics", "subscribers", "payload_bytes", "in_flight", "sockets", "topics_each_socket"];
 const FAULTS = ["lost", "doubled", "reordered", "disconnected"];
 
 /** Four significant digits: more would only say how one run went. */
