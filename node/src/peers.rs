@@ -33,7 +33,7 @@ pub(crate) mod lanes {
     pub(crate) const CONTROL: Lane = Lane(1);
     pub(crate) const FEED_LIVE: Lane = Lane(2);
     pub(crate) const FEED_BULK: Lane = Lane(3);
-    const DATA: u8 = 4;
+    pub(crate) const DATA: u8 = 4;
     const DATA_LANES: u16 = 4;
 
     /// The lane of the core's name.
@@ -406,6 +406,7 @@ impl Running {
             | DownReason::Connection(_)
             | DownReason::Internal(_) => warn!(%node, %peer, "peer link down: {reason}"),
         }
+        self.driver.links.note_ended(link);
         let newer = self.driver.links.get(ix).is_some_and(|known| known.id() != link.id());
         if !newer {
             self.driver.routes.link(ix, false);

@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use cluster::wire::{self, PayloadKind};
 use presence::{NodeIx, Topic, shard_of};
-use transport::Link;
+use transport::{Link, SendError};
 
 use crate::{
     peers::lanes,
@@ -18,11 +18,15 @@ use crate::{
 
 /// The links to the peers, by their number.
 #[derive(Debug, Default)]
-pub(crate) struct Links(RwLock<Vec<Option<Link>>>);
+pub(crate) struct Links {
+    by_peer: RwLock<Vec<Option<Link>>>,
+    /// Broadcasts that waited in a lane when its link went down.
+    lost: AtomicU64,
+}
 
 impl Links {
     pub(crate) fn set(&self, peer: NodeIx, link: Option<Link>) {
-        let mut links = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.by_peer.write().unwrap_or_else(PoisonError::into_inner);
         if links.len() <= peer.index() {
             links.resize(peer.index() + 1, None);
         }
@@ -30,12 +34,24 @@ impl Links {
     }
 
     pub(crate) fn get(&self, peer: NodeIx) -> Option<Link> {
-        let links = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.by_peer.read().unwrap_or_else(PoisonError::into_inner);
         links.get(peer.index()).cloned().flatten()
     }
 
+    /// Counts what a link that went down has lost.
+    pub(crate) fn note_ended(&self, link: &Link) {
+        let lanes = link.stats().lanes;
+        let waited = lanes.iter().skip(usize::from(lanes::DATA)).map(|lane| lane.cleared_frames);
+        self.lost.fetch_add(waited.sum(), Ordering::Relaxed);
+    }
+
+    /// Broadcasts lost with links that went down.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn all(&self) -> Vec<(NodeIx, Link)> {
-        let links = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.by_peer.read().unwrap_or_else(PoisonError::into_inner);
         let linked = (0..).zip(links.iter());
         linked.filter_map(|(ix, link)| Some((NodeIx(ix), link.clone()?))).collect()
     }
@@ -58,7 +74,9 @@ pub(crate) struct Stats {
     /// Broadcasts handed to a peer's lane.
     pub(crate) forwarded: AtomicU64,
     /// Broadcasts that found the lane full.
-    pub(crate) forward_dropped: AtomicU64,
+    pub(crate) lane_full: AtomicU64,
+    /// Broadcasts for peers that want them and whose link is down.
+    pub(crate) unlinked: AtomicU64,
     /// Broadcasts that came from peers.
     pub(crate) received: AtomicU64,
     /// Of those, how many found no subscriber: flooded, or sent as the last one left.
@@ -94,7 +112,7 @@ impl Publisher {
         flush: &mut Flush,
     ) {
         self.registry.publish(&Broadcast::new(topic, event, payload, encode), except, flush);
-        if self.routes.any_linked() {
+        if self.routes.any_known() {
             self.forward(topic, event, payload);
         }
     }
@@ -103,7 +121,7 @@ impl Publisher {
         let hash = topic.hash64();
         let shard = shard_of(hash, u16::try_from(self.sequences.len()).unwrap_or(u16::MAX));
         let mut parts = None;
-        self.routes.peers(hash, shard, |peer| {
+        let unlinked = self.routes.peers(hash, shard, |peer| {
             let Some(link) = self.links.get(peer) else {
                 return;
             };
@@ -120,10 +138,14 @@ impl Publisher {
             let sent = link.send_parts(lanes::data(shard), head.clone(), payload.clone());
             let counter = match sent {
                 Ok(()) => &self.stats.forwarded,
-                Err(_) => &self.stats.forward_dropped,
+                Err(SendError::Closed) => &self.links.lost,
+                Err(_) => &self.stats.lane_full,
             };
             counter.fetch_add(1, Ordering::Relaxed);
         });
+        if unlinked > 0 {
+            self.stats.unlinked.fetch_add(unlinked.into(), Ordering::Relaxed);
+        }
     }
 
     /// Hands a peer's broadcasts to this node's subscribers. The peer's next are to wait until these

@@ -38,6 +38,7 @@ pub(crate) struct Queue {
     received_frames: Counter,
     received_bytes: Counter,
     dropped_frames: Counter,
+    cleared_frames: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ impl Queue {
             received_frames: Counter::default(),
             received_bytes: Counter::default(),
             dropped_frames: Counter::default(),
+            cleared_frames: Counter::default(),
         }
     }
 
@@ -133,6 +135,7 @@ impl Queue {
             std::mem::take(&mut state.frames)
         };
         self.dropped_frames.add(frames.len() as u64);
+        self.cleared_frames.add(frames.len() as u64);
     }
 
     pub(crate) fn stats(&self) -> LaneStats {
@@ -143,6 +146,7 @@ impl Queue {
             received_frames: self.received_frames.get(),
             received_bytes: self.received_bytes.get(),
             dropped_frames: self.dropped_frames.get(),
+            cleared_frames: self.cleared_frames.get(),
             queued_bytes: self.queued() as u64,
         }
     }
@@ -376,7 +380,8 @@ mod tests {
         let queue = queue(100);
         queue.push(frame(1)).expect("fits");
         queue.clear();
-        assert_eq!(queue.stats().dropped_frames, 1);
+        let stats = queue.stats();
+        assert_eq!((stats.dropped_frames, stats.cleared_frames), (1, 1));
         assert_eq!(queue.push(frame(1)), Err(Unqueued::Ended));
     }
 

@@ -34,6 +34,8 @@ pub struct LaneStats {
     pub received_bytes: u64,
     /// Frames that did not fit, or were still queued when their link went down.
     pub dropped_frames: u64,
+    /// Those of them that were still queued when their link went down.
+    pub cleared_frames: u64,
     /// Bytes that wait to be written.
     pub queued_bytes: u64,
 }
@@ -45,6 +47,7 @@ impl LaneStats {
         self.received_frames += other.received_frames;
         self.received_bytes += other.received_bytes;
         self.dropped_frames += other.dropped_frames;
+        self.cleared_frames += other.cleared_frames;
         self.queued_bytes += other.queued_bytes;
     }
 }

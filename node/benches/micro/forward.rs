@@ -29,7 +29,7 @@ fn routes(bencher: Bencher<'_, '_>, peers: u16) {
 #[divan::bench]
 fn routes_of_a_lone_node(bencher: Bencher<'_, '_>) {
     let routes = Routes::new(SHARDS);
-    bencher.bench_local(|| divan::black_box(&routes).any_linked());
+    bencher.bench_local(|| divan::black_box(&routes).any_known());
 }
 
 fn broadcast() -> wire::Broadcast<'static> {

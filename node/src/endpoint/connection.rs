@@ -213,7 +213,11 @@ impl Connection {
                 Some(Membership { tracked: None, observation: None, stage, _interest: interest });
         }
         if self.shared.peers.barrier(mark, &self.mailbox, id.to_bits()) {
-            self.joined(id, true, flush);
+            if self.mailbox.has_unread() {
+                self.mailbox.joined(id.to_bits(), true);
+            } else {
+                self.joined(id, true, flush);
+            }
         }
     }
 

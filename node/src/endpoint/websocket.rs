@@ -27,9 +27,6 @@ use crate::{
 /// All of it is handled before anything is written: it must cause less than a mailbox holds.
 const SCRATCH: usize = 16 * 1024;
 
-/// Bytes of answers that a client may leave unread before no more of its questions are read.
-const UNREAD_MAX: usize = 128 * 1024;
-
 /// How long the closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -124,7 +121,7 @@ impl<S: Stream> Driver<S> {
             let mailbox = &self.connection.mailbox;
             let written = self.stream.poll_write(cx, mailbox, self.connection.now());
             // A client that asks for more than it reads waits until it has read.
-            if written.is_pending() && mailbox.unread_replies() > UNREAD_MAX {
+            if written.is_pending() && mailbox.has_unread() {
                 // Its heartbeats lie unread: whether it is still there shows in what it takes.
                 mailbox.hear(self.connection.now());
                 return Poll::Pending;
@@ -206,8 +203,9 @@ impl<S: Stream> Driver<S> {
         }
         let mailbox = &self.connection.mailbox;
         // First this: whoever is writing now wakes us if it cannot go on.
-        if mailbox.poll_flushed(cx).is_pending() {
-            ready!(self.stream.poll_write(cx, mailbox, self.connection.now()));
+        let flushed = mailbox.poll_flushed(cx);
+        ready!(self.stream.poll_write(cx, mailbox, self.connection.now()));
+        if flushed.is_pending() {
             ready!(mailbox.poll_flushed(cx));
         }
         if closing.answer {

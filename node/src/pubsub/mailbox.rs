@@ -110,6 +110,12 @@ pub enum Pushed {
     Closed,
 }
 
+/// The part of the limit that may wait without anybody having tried to write it.
+const UNTRIED: u32 = 4;
+
+/// Bytes of answers that a client may leave unread before it gets no further ones.
+pub const UNREAD_MAX: usize = 128 * 1024;
+
 /// Kept small: there is one for each idle socket.
 struct Inner {
     queue: Queue,
@@ -181,7 +187,7 @@ impl Mailbox {
 
     /// Queues a broadcast for one of the socket's channels.
     pub fn push(self: &Arc<Self>, offer: Offer, frame: Bytes, flush: &mut Flush) -> Pushed {
-        self.queue(flush, |queue, limit| queue.push(offer, frame, limit))
+        self.queue(frame.len(), flush, |queue, limit| queue.push(offer, frame, limit))
     }
 
     /// Queues several broadcasts for one of the socket's channels as one. False, and nothing is done,
@@ -193,10 +199,11 @@ impl Mailbox {
         count: usize,
         flush: &mut Flush,
     ) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.relieve(frames.len());
+        let limit = self.limit_in(inner.phase);
         let fits = inner.closed.is_none()
             && inner.phase != Phase::Owner
-            && inner.queue.push_joined(channel, frames, count, self.limit);
+            && inner.queue.push_joined(channel, frames, count, limit);
         if fits {
             self.appended(inner, flush);
         }
@@ -210,7 +217,8 @@ impl Mailbox {
         frame: Bytes,
         flush: &mut Flush,
     ) -> Pushed {
-        let pushed = self.queue(flush, |queue, limit| queue.push_presence(channel, frame, limit));
+        let pushed = self
+            .queue(frame.len(), flush, |queue, limit| queue.push_presence(channel, frame, limit));
         if let Pushed::Dropped(_) = pushed { Pushed::Skipped } else { pushed }
     }
 
@@ -220,7 +228,7 @@ impl Mailbox {
         pieces: impl IntoIterator<Item = Bytes>,
         flush: &mut Flush,
     ) -> Pushed {
-        self.queue(flush, |queue, limit| queue.push_reply(pieces, limit))
+        self.queue(0, flush, |queue, limit| queue.push_reply(pieces, limit))
     }
 
     /// Queues the last words after the mailbox was closed.
@@ -246,16 +254,38 @@ impl Mailbox {
         self.lock().queue.resynced(channel);
     }
 
+    /// Locks it. What nobody has had the time to write is written first if it becomes much with a
+    /// broadcast of that length: it says nothing about the client.
+    fn relieve(&self, len: usize) -> MutexGuard<'_, Inner> {
+        let inner = self.lock();
+        if inner.phase == Phase::Flush && !inner.queue.has_room_for(len, self.limit / UNTRIED) {
+            drop(inner);
+            self.flush();
+            return self.lock();
+        }
+        inner
+    }
+
+    /// What may wait: twice the limit while somebody is about to find out whether the client takes it.
+    const fn limit_in(&self, phase: Phase) -> u32 {
+        match phase {
+            Phase::Writing | Phase::Cleared => self.limit * 2,
+            Phase::Idle | Phase::Flush | Phase::Owner => self.limit,
+        }
+    }
+
     fn queue(
         self: &Arc<Self>,
+        len: usize,
         flush: &mut Flush,
         push: impl FnOnce(&mut Queue, u32) -> Queued,
     ) -> Pushed {
-        let mut inner = self.lock();
+        let mut inner = self.relieve(len);
         if inner.closed.is_some() {
             return Pushed::Closed;
         }
-        let pushed = match push(&mut inner.queue, self.limit) {
+        let limit = self.limit_in(inner.phase);
+        let pushed = match push(&mut inner.queue, limit) {
             Queued::After(0) => Pushed::Queued,
             Queued::After(older) => Pushed::Displaced(older),
             Queued::Dropped(frames) => return Pushed::Dropped(frames),
@@ -313,12 +343,20 @@ impl Mailbox {
 
     // === writing ===
 
-    /// Writes what waits; whoever a [`Flush`] gave the mailbox to calls it once.
+    /// Writes what waits, if a [`Flush`] is to: several may have the mailbox, and the first one writes.
     pub(super) fn flush(&self) {
+        self.write_in(Phase::Flush);
+    }
+
+    /// Writes what waits, if it is the turn of those of that phase.
+    fn write_in(&self, turn: Phase) {
         let Outlet::Socket(stream) = &self.outlet else {
             return;
         };
         let mut inner = self.lock();
+        if inner.phase != turn {
+            return;
+        }
         for _ in 0..WRITES_MAX {
             if inner.queue.is_empty() {
                 return self.flushed(inner);
@@ -381,7 +419,7 @@ impl Mailbox {
     /// All is written: those who wait for that are told.
     fn flushed(&self, mut inner: MutexGuard<'_, Inner>) {
         inner.phase = Phase::Idle;
-        if inner.queue.stale().is_some() || inner.closed.is_some() {
+        if inner.queue.stale().is_some() || inner.closed.is_some() || inner.joined.is_some() {
             wake(inner);
         }
     }
@@ -397,7 +435,7 @@ impl Mailbox {
                 return Poll::Ready(());
             }
             match stream.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => self.flush(),
+                Poll::Ready(Ok(())) => self.write_in(Phase::Owner),
                 Poll::Ready(Err(_)) => {
                     self.abandon();
                     return Poll::Ready(());
@@ -417,7 +455,8 @@ impl Mailbox {
     /// out says so once they are taken, unless its client is slow.
     pub fn poll_control(&self, cx: &mut Context<'_>) -> Poll<Control> {
         let mut inner = self.lock();
-        if let Some(joined) = &mut inner.joined {
+        let is_behind = self.is_behind(&inner);
+        if let Some(joined) = inner.joined.as_mut().filter(|_| !is_behind) {
             let control = joined.remove(0);
             if joined.is_empty() {
                 inner.joined = None;
@@ -476,11 +515,15 @@ impl Mailbox {
         self.lock().queue.bytes()
     }
 
-    /// Bytes of replies waiting for a client that does not read.
-    pub fn unread_replies(&self) -> usize {
-        let inner = self.lock();
+    /// Whether the client leaves so many answers unread that it should be asked and answered no more
+    /// until it has read them.
+    pub fn has_unread(&self) -> bool {
+        self.is_behind(&self.lock())
+    }
+
+    fn is_behind(&self, inner: &Inner) -> bool {
         let owners = self.socket().is_none() || inner.phase == Phase::Owner;
-        if owners { inner.queue.reply_bytes() } else { 0 }
+        owners && inner.queue.reply_bytes() > UNREAD_MAX
     }
 
     // === time ===

@@ -35,7 +35,9 @@ mod tests;
 pub use broadcast::{Broadcast, Encode, Format};
 pub use flush::{Flush, Writing};
 pub use latency::Latency;
-pub use mailbox::{CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed};
+pub use mailbox::{
+    CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed, UNREAD_MAX,
+};
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;

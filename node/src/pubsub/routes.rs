@@ -28,6 +28,8 @@ pub struct Routes {
     /// By feed shard: peers whose interest in that shard's topics is not known for certain.
     flooded: Box<[AtomicPeers]>,
     linked: AtomicPeers,
+    /// Peers that had a link and lost it.
+    unlinked: AtomicPeers,
 }
 
 type Interests = HashMap<u64, PeerSet, RandomState>;
@@ -39,6 +41,7 @@ impl Routes {
             interested: (0..SHARDS).map(|_| RwLock::default()).collect(),
             flooded: (0..feed_shards.max(1)).map(|_| AtomicPeers::default()).collect(),
             linked: AtomicPeers::default(),
+            unlinked: AtomicPeers::default(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Routes {
     /// The peer has a link, or has lost it: without one it is never routed to.
     pub fn link(&self, peer: NodeIx, up: bool) {
         self.linked.set(peer, up);
+        self.unlinked.set(peer, !up);
     }
 
     /// Forgets all about a peer, so that its number can be given to another node.
@@ -79,6 +83,7 @@ impl Routes {
     /// Looks at every topic, one shard's lock at a time.
     pub fn forget(&self, peer: NodeIx) {
         self.linked.set(peer, false);
+        self.unlinked.set(peer, false);
         for flooded in &self.flooded {
             flooded.set(peer, false);
         }
@@ -93,18 +98,24 @@ impl Routes {
     }
 
     /// Calls `f` for each linked peer that a broadcast goes to, once each, ascending; `hash` and
-    /// `feed_shard` are its topic's. No lock is held while `f` runs.
-    pub fn peers(&self, hash: u64, feed_shard: u16, mut f: impl FnMut(NodeIx)) {
+    /// `feed_shard` are its topic's. No lock is held while `f` runs. Returns how many more are
+    /// interested and have lost their link.
+    pub fn peers(&self, hash: u64, feed_shard: u16, mut f: impl FnMut(NodeIx)) -> u32 {
+        let mut unlinked = 0;
         for chunk in 0..self.linked.chunks_used() {
-            for (word, bits) in self.wanting(hash, feed_shard, chunk).into_iter().enumerate() {
+            let (wanting, without) = self.wanting(hash, feed_shard, chunk);
+            unlinked += without;
+            for (word, bits) in wanting.into_iter().enumerate() {
                 each_peer(chunk * CHUNK_WORDS + word, bits, &mut f);
             }
         }
+        unlinked
     }
 
-    /// Whether any peer has a link: one load, so that a lone node pays nothing for being clustered.
-    pub fn any_linked(&self) -> bool {
-        !self.linked.is_empty()
+    /// Whether any peer has or had a link: two loads, so that a lone node pays nothing for being
+    /// clustered.
+    pub fn any_known(&self) -> bool {
+        !(self.linked.is_empty() && self.unlinked.is_empty())
     }
 
     /// Topic hashes that some peer is interested in.
@@ -114,12 +125,13 @@ impl Routes {
         self.interested.iter().map(locked).sum()
     }
 
-    /// (interested ∪ flooded) ∩ linked, of one chunk of peers.
-    fn wanting(&self, hash: u64, feed_shard: u16, chunk: usize) -> [u64; CHUNK_WORDS] {
-        let mut wanting = [0; CHUNK_WORDS];
+    /// (interested ∪ flooded) ∩ linked, of one chunk of peers, and the size of interested ∩ unlinked.
+    fn wanting(&self, hash: u64, feed_shard: u16, chunk: usize) -> ([u64; CHUNK_WORDS], u32) {
+        let (mut wanting, mut without) = ([0; CHUNK_WORDS], 0);
         let Some(linked) = self.linked.chunk(chunk) else {
-            return wanting;
+            return (wanting, without);
         };
+        let unlinked = self.unlinked.chunk(chunk).filter(|_| !self.unlinked.is_empty());
         // The flood is read under the interests' lock: a peer that is not interested right now was
         // flooded before its interest went, and stays so at least until its interest is back,
         // which needs this lock. So no peer slips through between the two looks.
@@ -130,8 +142,11 @@ impl Routes {
             let interested = interested.map_or(0, |set| set.word(chunk * CHUNK_WORDS + index));
             let flooded = flooded.map_or(0, |words| words[index].load(Acquire));
             *word = (interested | flooded) & linked[index].load(Acquire);
+            if let Some(unlinked) = unlinked {
+                without += (interested & unlinked[index].load(Acquire)).count_ones();
+            }
         }
-        wanting
+        (wanting, without)
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Interests> {

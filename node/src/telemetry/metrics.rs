@@ -183,10 +183,15 @@ fn broadcasts(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     latency(page, shared.registry.latency())?;
     let out = shared.publisher.stats();
     page.count("wingbeat_forwarded", "Broadcasts sent to peers.", read(&out.forwarded))?;
-    page.count(
+    page.counts(
         "wingbeat_forward_dropped",
-        "Broadcasts not sent to a peer, as its lane was full or its link down.",
-        read(&out.forward_dropped),
+        "Broadcasts that a peer with subscribers was not sent: its lane was full, its link went down \
+         while they waited, or was down.",
+        &[
+            ([("reason", "lane_full")], read(&out.lane_full)),
+            ([("reason", "link_ended")], shared.links.lost()),
+            ([("reason", "unlinked")], read(&out.unlinked)),
+        ],
     )?;
     page.count("wingbeat_received", "Broadcasts of peers.", read(&out.received))?;
     page.count(

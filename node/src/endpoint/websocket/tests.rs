@@ -1,5 +1,6 @@
 //! What one client sees of its socket, over plain TCP and over any other stream.
 
+mod healthy;
 mod streamed;
 mod world;
 
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::*;
-use crate::pubsub::CloseReason;
+use crate::pubsub::{CloseReason, UNREAD_MAX};
 use world::{Guest, World, masked, within};
 
 const JOIN: &str = r#"["1","1","room:a","phx_join",{}]"#;

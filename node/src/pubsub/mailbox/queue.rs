@@ -284,9 +284,18 @@ impl Queue {
         self.stale.as_ref().is_some_and(|stale| stale.contains(&channel))
     }
 
-    /// An empty mailbox takes one frame of any size.
+    /// Whether a broadcast of that length could wait too.
+    pub(super) fn has_room_for(&self, len: usize, limit: u32) -> bool {
+        self.fits(cost(len), limit)
+    }
+
     fn has_room(&self, item: &Item, limit: u32) -> bool {
-        self.data == 0 || self.data.saturating_add(item.cost()) <= limit
+        self.fits(item.cost(), limit)
+    }
+
+    /// An empty mailbox takes one frame of any size.
+    const fn fits(&self, cost: u32, limit: u32) -> bool {
+        self.data == 0 || self.data.saturating_add(cost) <= limit
     }
 
     fn make_room(&mut self, item: Item, limit: u32, mut dropped: usize) -> Queued {
@@ -342,12 +351,17 @@ impl Queue {
 
 impl Item {
     fn cost(&self) -> u32 {
-        u32::try_from(self.frame.len() + ITEM_OVERHEAD).unwrap_or(u32::MAX)
+        cost(self.frame.len())
     }
 
     fn droppable(&self, channel: u64) -> bool {
         self.kind == Kind::Broadcast && self.channel == channel && !self.attached
     }
+}
+
+/// What a frame of that length counts.
+fn cost(len: usize) -> u32 {
+    u32::try_from(len + ITEM_OVERHEAD).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

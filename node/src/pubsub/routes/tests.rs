@@ -39,17 +39,22 @@ fn a_peer_without_a_link_gets_nothing() {
     let routes = Routes::new(1);
     routes.interest(9, NodeIx(1), true);
     routes.flood(0, NodeIx(1), true);
-    assert!(!routes.any_linked());
+    assert!(!routes.any_known());
     assert_eq!(peers(&routes, 9, 0), [0; 0]);
 
     routes.link(NodeIx(1), true);
     routes.link(NodeIx(1), true);
-    assert!(routes.any_linked());
+    assert!(routes.any_known());
     assert_eq!(peers(&routes, 9, 0), [1]);
 
     routes.link(NodeIx(1), false);
-    assert!(!routes.any_linked());
+    assert!(routes.any_known());
     assert_eq!(peers(&routes, 9, 0), [0; 0]);
+    assert_eq!(routes.peers(9, 0, |_| ()), 1, "it is missed");
+    assert_eq!(routes.peers(8, 0, |_| ()), 0, "flooded, but not known to want it");
+
+    routes.forget(NodeIx(1));
+    assert!(!routes.any_known());
 }
 
 #[test]
@@ -150,6 +155,7 @@ struct Model {
     interested: BTreeMap<u64, BTreeSet<u16>>,
     flooded: BTreeMap<u16, BTreeSet<u16>>,
     linked: BTreeSet<u16>,
+    unlinked: BTreeSet<u16>,
 }
 
 fn toggle(set: &mut BTreeSet<u16>, peer: u16, on: bool) {
@@ -169,10 +175,14 @@ impl Model {
             Change::Flood { feed_shard, peer, on } => {
                 toggle(self.flooded.entry(feed_shard).or_default(), peer, on);
             }
-            Change::Link { peer, up } => toggle(&mut self.linked, peer, up),
+            Change::Link { peer, up } => {
+                toggle(&mut self.linked, peer, up);
+                toggle(&mut self.unlinked, peer, !up);
+            }
             Change::Forget { peer } => {
                 let sets = self.interested.values_mut().chain(self.flooded.values_mut());
-                sets.chain([&mut self.linked]).for_each(|set| toggle(set, peer, false));
+                sets.chain([&mut self.linked, &mut self.unlinked])
+                    .for_each(|set| toggle(set, peer, false));
             }
         }
     }
@@ -206,8 +216,10 @@ proptest! {
         }
         for (hash, feed_shard) in (1..6).flat_map(|hash| (0..3).map(move |shard| (hash, shard))) {
             prop_assert_eq!(peers(&routes, hash, feed_shard), model.peers(hash, feed_shard));
+            let missed = model.interested.get(&hash).map_or(0, |set| set.intersection(&model.unlinked).count());
+            prop_assert_eq!(routes.peers(hash, feed_shard, |_| ()) as usize, missed);
         }
-        prop_assert_eq!(routes.any_linked(), !model.linked.is_empty());
+        prop_assert_eq!(routes.any_known(), !(model.linked.is_empty() && model.unlinked.is_empty()));
         let topics = model.interested.values().filter(|set| !set.is_empty()).count();
         prop_assert_eq!(routes.topics(), topics);
     }

@@ -63,3 +63,36 @@ async fn sockets_hear_all_publishers_in_order_and_once() {
     clients.join_all().await;
     publishers.await.unwrap();
 }
+
+/// Many clients speak at the same time, none of them more than one read: what one thread takes in
+/// before the writers' tasks get on must not fill the mailboxes of those who read.
+#[tokio::test]
+async fn a_burst_of_many_publishers_does_not_end_those_who_read() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let (mut clients, mut subscriptions, mut mailboxes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let (mailbox, client) = pair(256 << 10).await;
+        // Their connections take all of it at once.
+        SockRef::from(mailbox.socket().unwrap()).set_send_buffer_size(4 << 20).unwrap();
+        subscriptions.push(registry.subscribe(&here, subscriber(&mailbox, Format::V2)));
+        clients.push(client);
+        mailboxes.push(mailbox);
+    }
+    let long = "x".repeat(16 << 10);
+    let mut publishers = JoinSet::new();
+    for _ in 0..40 {
+        let (registry, here, long) = (Arc::clone(&registry), here.clone(), long.clone());
+        publishers.spawn(async move {
+            let mut flush = Flush::new();
+            registry.publish(&message(&here, &long), None, &mut flush);
+            flush.write().await;
+        });
+    }
+    publishers.join_all().await;
+    let closed = mailboxes.iter().filter(|mailbox| mailbox.closed().is_some()).count();
+    assert_eq!(closed, 0, "of 200 whose connections would take all");
+    for client in &mut clients {
+        let mut all = vec![0; 40 * ("V2 room:a e ".len() + (16 << 10))];
+        tokio::io::AsyncReadExt::read_exact(client, &mut all).await.unwrap();
+    }
+}

@@ -77,3 +77,22 @@ async fn a_stream_that_cannot_be_written_ends_its_socket() {
     assert_eq!(mailbox.closed(), Some(CloseReason::Gone));
     world.assert_empty();
 }
+
+#[tokio::test]
+async fn a_client_over_a_stream_hears_why_it_is_closed_once_it_reads() {
+    let world = World::new();
+    let mut guest = world.wrapped();
+    guest.say(JOIN).await;
+    assert_eq!(within(guest.hear()).await, JOINED);
+    world.publish("room:a", &format!("\"{}\"", "x".repeat(100 << 10)));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    // More than the pipe holds is on its way.
+    guest.mailbox.close(CloseReason::Shutdown);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(within(guest.hear()).await.len() > 100 << 10);
+    assert_eq!(within(guest.closed()).await.0, 1012);
+}

@@ -64,8 +64,13 @@ pub(super) fn masked(text: &str) -> Vec<u8> {
 impl World {
     /// Its channels serve every topic, and list nobody.
     pub(super) fn new() -> Self {
+        Self::with(PresenceMode::Off)
+    }
+
+    /// Its channels serve every topic.
+    pub(super) fn with(presence: PresenceMode) -> Self {
         let mut config = Config::default();
-        config.channels[0].presence = PresenceMode::Off;
+        config.channels[0].presence = presence;
         let (registry, routes, links) =
             (Registry::new(), Arc::new(Routes::new(SHARDS)), Arc::default());
         let shared = Arc::new(shared(config, registry, routes, links));
