@@ -25,7 +25,8 @@ Examples:
 const DETAILS: &str = "\
 The publisher pushes through its own WebSocket. With --slow, so many subscribers stop reading once
 the measuring begins; their receive buffers are small. They are neither waited for nor counted. In
-the end they read again, and the report says how many had been cut off and with which close code.
+the end they read again, and the report says how many had been cut off and with which close code,
+and how many are still connected.
 A node's kernel takes some MiB for each before the node itself notices (net.ipv4.tcp_wmem), so
 publish more than that: --slow 100 --payload 10000 --rate 60 --seconds 20.";
 

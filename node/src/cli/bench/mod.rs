@@ -9,6 +9,7 @@
 mod books;
 mod churn;
 mod client;
+mod closes;
 mod compare;
 mod cross;
 mod echo;

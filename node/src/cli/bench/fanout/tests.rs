@@ -62,9 +62,11 @@ fn those_that_stop_reading_are_neither_waited_for_nor_counted() {
     let json = &ended.json;
     assert_eq!((ended.failure, &json["lost"]), (None, &0.into()));
     assert_eq!(json["deliveries"], 3 * json["messages"].as_u64().unwrap());
-    let slow = serde_json::json!({"subscribers": 2, "disconnected": 0, "close_codes": {}});
+    let slow =
+        serde_json::json!({"subscribers": 2, "connected": 2, "disconnected": 0, "close_codes": {}});
     assert_eq!(json["slow"], slow);
-    assert!(ended.people.contains("2 stopped reading, 0 were cut off"), "{}", ended.people);
+    let line = "2 stopped reading, 0 were cut off; 2 are connected";
+    assert!(ended.people.contains(line), "{}", ended.people);
 }
 
 #[test]

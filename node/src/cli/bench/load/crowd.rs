@@ -6,7 +6,8 @@ use super::{
     super::{
         super::Failure,
         books::Books,
-        client::{Lost, OpenError},
+        client::OpenError,
+        closes::Closes,
         engine::{Engine, Handler, Sockets},
         message::{self, NumberScanner, Numbered},
         progress::Bar,
@@ -89,9 +90,9 @@ pub(in super::super) struct Crowd {
     first_loss: Option<String>,
     /// Subscribers from this one on are slow on purpose.
     excused_from: usize,
-    /// Frames that those read, and with which code they were closed, if any.
+    /// Frames that those read, and how those ended that have.
     excused_frames: u64,
-    excused_ends: Vec<Option<u16>>,
+    excused_ends: Closes,
     failure: Option<Failure>,
 }
 
@@ -128,7 +129,7 @@ impl Crowd {
             first_loss: None,
             excused_from: usize::MAX,
             excused_frames: 0,
-            excused_ends: Vec::new(),
+            excused_ends: Closes::default(),
             failure: None,
         }
     }
@@ -139,8 +140,8 @@ impl Crowd {
         (first..self.shape.subscribers()).for_each(|subscriber| self.books.excuse(subscriber));
     }
 
-    /// How those ended that have: the close code, if there was one.
-    pub(super) fn excused_ends(&self) -> &[Option<u16>] {
+    /// How those ended that have.
+    pub(super) fn excused_ends(&self) -> &Closes {
         &self.excused_ends
     }
 
@@ -177,9 +178,7 @@ impl Crowd {
         quiet: Duration,
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.wait(engine, quiet, limit, |crowd| {
-            crowd.excused_frames + crowd.excused_ends.len() as u64
-        })
+        self.wait(engine, quiet, limit, |crowd| crowd.excused_frames + crowd.excused_ends.count())
     }
 
     fn wait(
@@ -451,12 +450,7 @@ impl Handler for Crowd {
 
     fn ended(&mut self, _sockets: &mut Sockets, id: usize, why: OpenError, _now: Instant) {
         if self.is_excused(id) {
-            let code = if let OpenError::Lost(Lost::Closed { code, .. }) = why {
-                Some(code)
-            } else {
-                None
-            };
-            self.excused_ends.push(code);
+            self.excused_ends.note(&why);
             return;
         }
         self.disconnected += 1;

@@ -1,7 +1,6 @@
 //! What a run found.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
     time::Instant,
 };
@@ -14,6 +13,7 @@ use super::{
             Failure,
             table::{Column, Table},
         },
+        closes::Closes,
         compare::{self, Measured},
         measure::{Summary, as_f64},
         report::{Report, Use, amount, bytes, grouped, judge, rate, time, write_latencies},
@@ -57,7 +57,8 @@ JSON fields:
   stalls                        times that nothing was delivered for --patience
   search                        bound_us, rate_per_second, steps: rate_per_second,
                                 deliveries_per_second, p99_us, held; or null
-  slow                          subscribers, disconnected, close_codes; or null
+  slow                          subscribers, connected, disconnected, close_codes (how many ended
+                                with which code, or none); or null
   server                        processes, cpu_seconds, cpu_cores, resident_bytes,
                                 cpu_seconds_per_million (deliveries); or null
   bench                         cpu_seconds, cpu_cores of this process; or null";
@@ -99,10 +100,19 @@ pub(in super::super) struct LoadReport {
 /// What became of the subscribers that stopped reading.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Slow {
-    pub(super) subscribers: u64,
-    pub(super) disconnected: u64,
-    /// How many were closed with which code; `none` without a close frame.
-    pub(super) close_codes: BTreeMap<String, u64>,
+    subscribers: u64,
+    /// Still, after they have read again.
+    connected: u64,
+    disconnected: u64,
+    close_codes: Closes,
+}
+
+impl Slow {
+    pub(super) fn new(subscribers: u64, close_codes: Closes) -> Self {
+        let disconnected = close_codes.count();
+        let connected = subscribers.saturating_sub(disconnected);
+        Self { subscribers, connected, disconnected, close_codes }
+    }
 }
 
 impl LoadReport {
@@ -235,15 +245,14 @@ impl Report for LoadReport {
             amount(self.stalls, "stall", "stalls"),
         )?;
         if let Some(slow) = &self.slow {
-            let codes = slow.close_codes.iter();
-            let codes: Vec<_> = codes.map(|(code, count)| format!("{count} with {code}")).collect();
             writeln!(
                 out,
-                "slow         {} stopped reading, {} were cut off{}{}",
+                "slow         {} stopped reading, {} were cut off{}{}; {} are connected",
                 grouped(slow.subscribers),
                 grouped(slow.disconnected),
-                if codes.is_empty() { "" } else { ": " },
-                codes.join(", "),
+                if slow.disconnected == 0 { "" } else { ": " },
+                slow.close_codes,
+                grouped(slow.connected),
             )?;
         }
         self.usage.write(operations, out)

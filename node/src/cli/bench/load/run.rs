@@ -1,9 +1,6 @@
 //! From the first socket to the report.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     super::{
@@ -136,12 +133,5 @@ fn resume(plan: &Plan<'_>, engine: &mut Engine, crowd: &mut Crowd) -> Result<Slo
         engine.sockets.resume(id);
     }
     crowd.settle_excused(engine, SLOW_QUIET, SLOW_LIMIT)?;
-    let mut close_codes: BTreeMap<String, u64> = BTreeMap::new();
-    for code in crowd.excused_ends() {
-        *close_codes
-            .entry(code.map_or_else(|| "none".to_owned(), |code| code.to_string()))
-            .or_default() += 1;
-    }
-    let disconnected = close_codes.values().sum();
-    Ok(Slow { subscribers: plan.slow as u64, disconnected, close_codes })
+    Ok(Slow::new(plan.slow as u64, crowd.excused_ends().clone()))
 }
