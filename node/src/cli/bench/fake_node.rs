@@ -2,14 +2,20 @@
 
 use std::{
     cell::{Cell, RefCell},
+    pin::pin,
+    process::{Command, Stdio},
     rc::Rc,
+    thread,
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
     task::spawn_local,
 };
 use tokio_tungstenite::{
@@ -50,6 +56,41 @@ pub(super) enum Fault {
     HidesMetrics,
     /// Upgrades are answered with 403.
     RefusesUpgrades,
+    /// The last listener stands for a process of its own, and closes its sockets when that ends.
+    Stops,
+    /// The last listener names a process that is none of this machine.
+    IsElsewhere,
+}
+
+/// A process that stands for a listener.
+#[derive(Clone, Debug)]
+struct Process {
+    id: u32,
+    /// Closed when it has ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Process {
+    fn start() -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line", "sh", "serve"]).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (id, (running, ended)) = (child.id(), watch::channel(()));
+        thread::spawn(move || {
+            // It reads this, and ends with this process at the latest.
+            let input = child.stdin.take();
+            child.wait().unwrap();
+            drop((input, running));
+        });
+        Self { id, ended }
+    }
+
+    async fn ended(process: Option<Self>) {
+        match process {
+            Some(mut process) => drop(process.ended.changed().await),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Nodes of one process that share all topics.
@@ -82,14 +123,22 @@ impl FakeNode {
     pub(super) async fn start(listeners: usize, fault: Fault) -> Self {
         let state = Rc::new(State { fault, ..State::default() });
         let mut urls = Vec::new();
-        for _ in 0..listeners {
+        let process = if fault == Fault::Stops {
+            Some(Process::start())
+        } else if fault == Fault::IsElsewhere {
+            Some(Process { id: u32::MAX, ended: watch::channel(()).1 })
+        } else {
+            None
+        };
+        for listener in 1..=listeners {
+            let process = process.clone().filter(|_| listener == listeners);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             urls.push(format!("http://{}", listener.local_addr().unwrap()));
             let state = Rc::clone(&state);
             spawn_local(async move {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    spawn_local(Rc::clone(&state).serve(stream));
+                    spawn_local(Rc::clone(&state).serve(stream, process.clone()));
                 }
             });
         }
@@ -107,18 +156,19 @@ impl FakeNode {
 }
 
 impl State {
-    async fn serve(self: Rc<Self>, stream: TcpStream) {
+    async fn serve(self: Rc<Self>, stream: TcpStream, process: Option<Process>) {
         let mut head = [0; 12];
         while stream.peek(&mut head).await.unwrap() < head.len() {}
         if head.starts_with(b"GET /metrics") {
             stream.writable().await.unwrap();
-            stream.try_write(self.metrics().as_bytes()).unwrap();
+            let id = process.map_or(7, |process| process.id);
+            stream.try_write(self.metrics(id).as_bytes()).unwrap();
         } else {
-            self.socket(stream).await;
+            self.socket(stream, process).await;
         }
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, process: u32) -> String {
         if self.fault == Fault::HidesMetrics {
             return "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
                 .into();
@@ -127,7 +177,7 @@ impl State {
         let resident = 1_000_000 + 500 * self.clients.borrow().len();
         let page = format!(
             "process_cpu_seconds_total {}.0\nprocess_resident_memory_bytes {resident}\n\
-             wingbeat_process_id 7\n\
+             wingbeat_process_id {process}\n\
              wingbeat_fanout_seconds_bucket{{le=\"0.001\"}} 0\n\
              wingbeat_fanout_seconds_bucket{{le=\"0.005\"}} {asked}\n\
              wingbeat_fanout_seconds_bucket{{le=\"+Inf\"}} {asked}\n",
@@ -139,7 +189,7 @@ impl State {
     }
 
     #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
-    async fn socket(&self, stream: TcpStream) {
+    async fn socket(&self, stream: TcpStream, process: Option<Process>) {
         let mut query = String::new();
         let accepted = accept_hdr_async(stream, |request: &Request, response: Response| {
             query = request.uri().query().unwrap_or_default().to_owned();
@@ -158,8 +208,14 @@ impl State {
         let (out, mut queued) = unbounded_channel();
         // Clients answer these, and that must not confuse what they measure.
         out.send(Message::Ping(b"are you there"[..].into())).unwrap();
+        let mut ended = pin!(Process::ended(process));
         loop {
             tokio::select! {
+                () = &mut ended => {
+                    let (code, reason) = (CloseCode::Restart, "stopping".into());
+                    drop(socket.close(Some(CloseFrame { code, reason })).await);
+                    return;
+                }
                 message = queued.recv() => if socket.send(message.unwrap()).await.is_err() {
                     return;
                 },

@@ -2,6 +2,7 @@
 
 mod event;
 mod report;
+mod stop;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use super::{
 };
 use event::Stage;
 pub(super) use report::MassReport;
+use stop::Doomed;
 
 /// After the joins, presence is quiet for so long before the event…
 const QUIET: Duration = Duration::from_secs(1);
@@ -38,38 +40,44 @@ const EXAMPLES: &str = "\
 Examples:
   wingbeat bench mass --event kill                 10,000 sockets are reset at once
   wingbeat bench mass --event join --within 2s     10,000 sockets join one topic within 2 s
-  wingbeat bench mass --event kill --url http://a:4000 --url http://b:4000";
+  wingbeat bench mass --event kill --url http://a:4000 --url http://b:4000
+  wingbeat bench mass --event stop --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
+                                                   the second is stopped (SIGTERM)";
 
 const DETAILS: &str = "\
 A small topic of its own goes on meanwhile, and its latency is told before, during and after the
 event. \"During\" ends when the last socket is gone or joined, 2 s after the event began at the
-earliest. For kill, each of the sockets has joined a topic of its own. Sockets and the background's
-subscribers go to all --url in turns, its publisher to the first. Clients and nodes share a machine
-more often than not: server_... is what the nodes themselves measured, from a publisher's frame read
+earliest. For kill and stop, each of the sockets has joined a topic of its own. Sockets and the
+background's subscribers go to all --url in turns, its publisher to the first. For stop, all of the
+sockets go to the last --url, whose process is stopped and must run on this machine, and the
+background to the others; only those are measured. Clients and nodes share a machine more often than
+not: server_... is what the nodes themselves measured, from a publisher's frame read
 to the last of its writes, wingbeat_fanout_seconds in /metrics, with all topics of those nodes.
 With presence on, a join of n sockets to one topic is n rosters of up to n.
 
 JSON fields:
   scenario, event, urls, sockets
   background_subscribers, background_per_second
-  event_seconds                 until the last was killed, or had the reply to its join
+  stopped_url                   or null
+  event_seconds                 until the last was killed or closed, or had the reply to its join
   before_us, during_us, after_us
                                 background, publish to deliver: count, mean, p50, p90, p99, p99_9,
                                 max
-  join_us                       join to reply, likewise; all zeros for kill
+  join_us                       join to reply, likewise; all zeros but for join
   server_before_us, server_during_us, server_after_us
                                 count, p50, p99, to the width of the histogram's buckets; null
                                 where /metrics does not have it
   refused                       joins
   lost, doubled, reordered      deliveries of the background
-  disconnected                  sockets that ended and were not killed
+  close_codes                   how many the stopped node closed with which code, or none
+  disconnected                  sockets that ended and were not to
   server                        processes, cpu_seconds, cpu_cores, resident_bytes,
                                 cpu_seconds_per_million (sockets); or null
   bench                         cpu_seconds, cpu_cores of this process; or null
 
 Exit code 1 if a delivery was lost, doubled or out of order, a join refused or a socket ended.";
 
-/// Many sockets are killed or join at once: what another topic notices of it
+/// Many sockets are killed, join or lose their node at once: what another topic notices of it
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub(super) struct MassArgs {
@@ -105,12 +113,19 @@ enum Event {
     Kill,
     /// They join one topic
     Join,
+    /// Their node, the last --url, is stopped
+    Stop,
 }
 
 impl MassArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<MassReport, Failure> {
         let urls = self.nodes.all(&[]);
-        let target = Target::nodes(&self.nodes, &[self.nodes.first().to_owned()], &urls)?;
+        let doomed = self.doomed(&urls)?;
+        let measured = &urls[..urls.len() - usize::from(doomed.is_some())];
+        let servers = || Servers::new(measured, self.nodes.token());
+        let publisher = self.nodes.first().to_owned();
+        let target =
+            Target { servers: servers()?, ..Target::nodes(&self.nodes, &[publisher], &urls)? };
         let shape = self.background();
         let sockets = usize::try_from(self.sockets).unwrap_or(usize::MAX);
         let all = shape.sockets() + sockets;
@@ -125,14 +140,19 @@ impl MassArgs {
         crowd.settle(&mut engine, QUIET, QUIET_LIMIT)?;
 
         // The nodes are asked from other threads, so that nothing waits for them.
-        let servers = Arc::new(Servers::new(&urls, self.nodes.token())?);
-        let mut stage = Stage::new(self, crowd, topics.get(1), sockets, servers);
+        let mut stage = Stage::new(self, crowd, topics.get(1), doomed, Arc::new(servers()?));
         let meter = block_on(Meter::start(&target.servers))?;
         let total = self.around * 2 + Duration::from_secs(2);
         let bar = &mut progress.bar(format!("{:?}", self.event).to_lowercase(), total.as_secs());
         let outcome = stage.play(&mut engine, bar)?;
         let usage = block_on(meter.stop(&target.servers, self.sockets))?;
         Ok(MassReport::new(self, &target, &stage, outcome, usage))
+    }
+
+    /// The node that is to be stopped, if one is.
+    fn doomed(&self, urls: &[String]) -> Result<Option<Doomed>, Failure> {
+        let stops = self.event == Event::Stop;
+        stops.then(|| Doomed::find(urls, self.nodes.token())).transpose()
     }
 
     fn background(&self) -> Shape {
@@ -149,7 +169,7 @@ impl MassArgs {
     fn topics(&self, sockets: usize) -> Vec<String> {
         let run = run_name();
         let own = match self.event {
-            Event::Kill => sockets,
+            Event::Kill | Event::Stop => sockets,
             Event::Join => 1,
         };
         let own = (0..own).map(|own| format!("bench:mass:{run}:{own}"));
@@ -160,12 +180,17 @@ impl MassArgs {
         let background = shape.sockets();
         let topic = match self.event {
             _ if id < background => Some(0),
-            Event::Kill => Some(1 + id - background),
+            Event::Kill | Event::Stop => Some(1 + id - background),
             Event::Join => None,
         };
-        // The publisher's node is the last.
-        let node =
-            if id == shape.subscribers() { target.subscribers } else { id % target.subscribers };
+        let nodes = target.subscribers;
+        let node = match self.event {
+            // The publisher's is behind those of all others.
+            _ if id == shape.subscribers() => nodes,
+            Event::Kill | Event::Join => id % nodes,
+            Event::Stop if id < background => id % (nodes - 1).max(1),
+            Event::Stop => nodes - 1,
+        };
         Client { node, topic, slow: false }
     }
 }

@@ -25,6 +25,12 @@ fn check_files(limits: &str, needed: u64) -> Result<(), Failure> {
     }
 }
 
+/// Whether a command line, as `/proc` has it, is that of `wingbeat serve`, whatever the program's
+/// file is called.
+pub(super) fn is_serving(command: &[u8]) -> bool {
+    command.split(|byte| *byte == 0).skip(1).any(|argument| argument == b"serve")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +47,14 @@ mod tests {
         assert_eq!(check_files(limits, 1_024), Ok(()));
         assert_eq!(check_files("Max open files  unlimited  unlimited  files", u64::MAX), Ok(()));
         assert_eq!(check_files("", u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn a_node_is_told_from_other_processes_by_its_command() {
+        assert!(is_serving(b"/opt/w2\0serve\0--name\0n1\0"));
+        for other in [&b"serve\0"[..], b"/sbin/init\0", b"wingbeat\0dev\0", b"vi\0serve.rs\0", b""]
+        {
+            assert!(!is_serving(other));
+        }
     }
 }

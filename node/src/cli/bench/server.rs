@@ -90,6 +90,17 @@ impl Servers {
 }
 
 impl Servers {
+    /// The process of each node; `None` for those that do not tell.
+    pub(super) async fn process_ids(&self) -> Result<Vec<Option<u32>>, Failure> {
+        let mut ids = Vec::with_capacity(self.nodes.len());
+        for (_, client) in &self.nodes {
+            let page = client.get("/metrics").await?;
+            let process = Process::read(&String::from_utf8_lossy(&page));
+            ids.push(process.and_then(|process| process.id?.parse().ok()));
+        }
+        Ok(ids)
+    }
+
     /// What all nodes have counted in one histogram; `None` if some node does not have it. Nodes of
     /// one process that share a page are counted as often as they are named.
     pub(super) async fn buckets(&self, name: &str) -> Result<Option<Buckets>, Failure> {

@@ -11,6 +11,7 @@ use super::{
         super::Failure,
         block_on,
         client::{JOIN, OpenError, reply_to},
+        closes::Closes,
         engine::{Engine, Handler, Sockets, kill},
         load::{Crowd, Pace},
         measure::Histogram,
@@ -18,7 +19,7 @@ use super::{
         progress::Bar,
         server::{Buckets, Servers},
     },
-    Event, MassArgs,
+    Doomed, Event, MassArgs,
 };
 
 /// The nodes' own measure of a fan-out.
@@ -40,10 +41,14 @@ pub(super) struct Stage<'a> {
     sockets: usize,
     join: String,
     servers: Arc<Servers>,
+    doomed: Option<Doomed>,
     /// When each of the sockets asked to join.
     asked: Vec<Instant>,
     pub(super) joins: Histogram,
     pub(super) refused: u64,
+    /// Sockets that ended since their node was asked to stop, and when the last did.
+    pub(super) closes: Closes,
+    closed: Option<Instant>,
     pub(super) disconnected: u64,
     pub(super) first_fault: Option<String>,
 }
@@ -66,7 +71,7 @@ impl<'a> Stage<'a> {
         args: &'a MassArgs,
         crowd: Crowd,
         topic: Option<&String>,
-        sockets: usize,
+        doomed: Option<Doomed>,
         servers: Arc<Servers>,
     ) -> Self {
         let topic = topic.map_or("", String::as_str);
@@ -74,12 +79,15 @@ impl<'a> Stage<'a> {
             args,
             first: args.background().sockets(),
             crowd,
-            sockets,
+            sockets: usize::try_from(args.sockets).unwrap_or(usize::MAX),
             join: push(JOIN, topic, "phx_join", "{}"),
             servers,
+            doomed,
             asked: Vec::new(),
             joins: Histogram::default(),
             refused: 0,
+            closes: Closes::default(),
+            closed: None,
             disconnected: 0,
             first_fault: None,
         }
@@ -100,6 +108,7 @@ impl<'a> Stage<'a> {
         let event = match self.args.event {
             Event::Kill => self.kill(engine, bar, began)?,
             Event::Join => self.join_all(engine, bar, began)?,
+            Event::Stop => self.stop(engine, bar, began)?,
         };
         self.go_on(engine, bar, began, DURING_MIN.saturating_sub(started.elapsed()))?;
         let looks_2 = self.look(engine, bar, began)?;
@@ -186,24 +195,56 @@ impl<'a> Stage<'a> {
         began: Instant,
     ) -> Result<Duration, Failure> {
         let started = Instant::now();
-        let (mut answered, mut moved) = (0, started);
-        while answered < self.sockets as u64 {
-            let share = started.elapsed().as_secs_f64() / self.args.within.as_secs_f64().max(1e-9);
-            self.send_joins(&mut engine.sockets, share);
-            self.turn(engine, TURN)?;
-            let now = Instant::now();
-            let done = self.joins.count() + self.refused + self.disconnected;
-            if done != answered {
-                (answered, moved) = (done, now);
-            } else if now.saturating_duration_since(moved) > self.args.patience + self.args.within {
+        let patience = self.args.patience + self.args.within;
+        self.wait_for_all("joins were answered", patience, |stage| {
+            let share = started.elapsed().as_secs_f64() / stage.args.within.as_secs_f64().max(1e-9);
+            stage.send_joins(&mut engine.sockets, share);
+            stage.turn(engine, TURN)?;
+            bar.show(began.elapsed().as_secs(), Instant::now());
+            Ok(stage.joins.count() + stage.refused + stage.disconnected)
+        })?;
+        Ok(started.elapsed())
+    }
+
+    /// Stops the node, and waits until all of its sockets have ended.
+    fn stop(
+        &mut self,
+        engine: &mut Engine,
+        bar: &mut Bar,
+        began: Instant,
+    ) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        self.doomed.map_or(Ok(()), Doomed::stop)?;
+        self.closed = Some(started);
+        self.wait_for_all("sockets were closed", self.args.patience, |stage| {
+            stage.turn(engine, TURN)?;
+            bar.show(began.elapsed().as_secs(), Instant::now());
+            Ok(stage.closes.count() + stage.disconnected)
+        })?;
+        Ok(self.closed.map_or(Duration::ZERO, |closed| closed.saturating_duration_since(started)))
+    }
+
+    /// Turns the loop until something is done for all sockets; `turn` tells for how many it is.
+    fn wait_for_all(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut turn: impl FnMut(&mut Self) -> Result<u64, Failure>,
+    ) -> Result<(), Failure> {
+        let (mut done, mut moved) = (0, Instant::now());
+        while done < self.sockets as u64 {
+            let (before, now) = (done, Instant::now());
+            done = turn(self)?;
+            if done != before {
+                moved = now;
+            } else if now.saturating_duration_since(moved) > patience {
                 return Err(Failure::failed(format_args!(
-                    "{answered} of {} joins were answered, and then none for {:?}",
-                    self.sockets, self.args.patience
+                    "{done} of {} {what}, and then none for {patience:?}",
+                    self.sockets
                 )));
             }
-            bar.show(began.elapsed().as_secs(), now);
         }
-        Ok(started.elapsed())
+        Ok(())
     }
 
     fn send_joins(&mut self, sockets: &mut Sockets, share: f64) {
@@ -256,6 +297,9 @@ impl Handler for Stage<'_> {
     fn ended(&mut self, sockets: &mut Sockets, id: usize, why: OpenError, now: Instant) {
         if id < self.first {
             self.crowd.ended(sockets, id, why, now);
+        } else if let Some(closed) = &mut self.closed {
+            *closed = now;
+            self.closes.note(&why);
         } else {
             self.disconnected += 1;
             self.fault(why.to_string());

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     super::{
         super::Failure,
+        closes::Closes,
         measure::Summary,
         report::{Report, Use, amount, grouped, judge, time, write_latencies},
         server::Buckets,
@@ -23,6 +24,7 @@ pub(in super::super) struct MassReport {
     event: Event,
     urls: Vec<String>,
     sockets: u64,
+    stopped_url: Option<String>,
     background_subscribers: u64,
     background_per_second: u32,
     event_seconds: f64,
@@ -33,6 +35,7 @@ pub(in super::super) struct MassReport {
     server_before_us: Option<ServerTimes>,
     server_during_us: Option<ServerTimes>,
     server_after_us: Option<ServerTimes>,
+    close_codes: Closes,
     refused: u64,
     lost: u64,
     doubled: u64,
@@ -73,11 +76,14 @@ impl MassReport {
             outcome.server.map(|buckets| buckets.as_ref().map(ServerTimes::of));
         let crowd = &stage.crowd;
         let first_fault = stage.first_fault.clone();
+        let urls = target.subscriber_urls();
+        let stopped_url = urls.last().filter(|_| args.event == Event::Stop).cloned();
         Self {
             scenario: "mass",
             event: args.event,
-            urls: target.subscriber_urls(),
+            urls,
             sockets: args.sockets,
+            stopped_url,
             background_subscribers: args.background_subscribers,
             background_per_second: args.background_rate,
             event_seconds: outcome.event.as_secs_f64(),
@@ -88,6 +94,7 @@ impl MassReport {
             server_before_us,
             server_during_us,
             server_after_us,
+            close_codes: stage.closes.clone(),
             refused: stage.refused,
             lost: crowd.books.lost(),
             doubled: crowd.books.doubled(),
@@ -104,6 +111,7 @@ impl Report for MassReport {
         let what = match self.event {
             Event::Kill => "killed at once",
             Event::Join => "join one topic",
+            Event::Stop => "lose their node",
         };
         let sockets = amount(self.sockets, "socket", "sockets");
         writeln!(out, "mass: {sockets} {what}, {:.2} s", self.event_seconds)?;
@@ -130,6 +138,9 @@ impl Report for MassReport {
             server(self.server_during_us),
             server(self.server_after_us),
         )?;
+        if let Some(url) = &self.stopped_url {
+            writeln!(out, "closed       {} by {url}", self.close_codes)?;
+        }
         writeln!(
             out,
             "faults       {} lost, {} doubled, {} reordered; {} refused, {} disconnected",
