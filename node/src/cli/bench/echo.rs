@@ -62,6 +62,7 @@ impl EchoArgs {
             shape: Shape {
                 topics: usize::try_from(self.sockets).unwrap_or(usize::MAX),
                 each: 1,
+                topics_each_socket: 1,
                 member_publishes: true,
                 counts: Counts::Replies,
                 payload: self.load.payload(),

@@ -84,6 +84,7 @@ pub(super) fn one_topic(
         shape: Shape {
             topics: 1,
             each: usize::try_from(subscribers).unwrap_or(usize::MAX),
+            topics_each_socket: 1,
             member_publishes: false,
             counts: Counts::Broadcasts,
             payload: load.payload(),

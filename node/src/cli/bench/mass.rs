@@ -131,12 +131,13 @@ impl MassArgs {
         let all = shape.sockets() + sockets;
         process::require_sockets(all as u64)?;
         block_on(target.servers.usage())?;
-        let topics = self.topics(sockets);
+        let prefix = format!("bench:mass:{}:", run_name());
+        let topics: Vec<_> = (0..self.topics()).map(|topic| format!("{prefix}{topic}")).collect();
         let clients = (0..all).map(|id| self.client(id, &shape, &target)).collect();
         let cast = Cast { nodes: &target.nodes, topics: &topics, clients };
         let mut engine = Engine::new(all)?;
         cast.open(&mut engine, self.nodes.concurrency, &mut progress.bar("opening", all as u64))?;
-        let mut crowd = Crowd::new(shape, &topics[..1], target.publisher_url());
+        let mut crowd = Crowd::new(shape, &prefix, target.publisher_url());
         crowd.settle(&mut engine, QUIET, QUIET_LIMIT)?;
 
         // The nodes are asked from other threads, so that nothing waits for them.
@@ -159,6 +160,7 @@ impl MassArgs {
         Shape {
             topics: 1,
             each: usize::try_from(self.background_subscribers).unwrap_or(usize::MAX),
+            topics_each_socket: 1,
             member_publishes: false,
             counts: Counts::Broadcasts,
             payload: PAYLOAD,
@@ -166,22 +168,19 @@ impl MassArgs {
     }
 
     /// The background's topic, and then one for all or one for each.
-    fn topics(&self, sockets: usize) -> Vec<String> {
-        let run = run_name();
-        let own = match self.event {
-            Event::Kill | Event::Stop => sockets,
-            Event::Join => 1,
-        };
-        let own = (0..own).map(|own| format!("bench:mass:{run}:{own}"));
-        [format!("bench:mass:{run}:background")].into_iter().chain(own).collect()
+    fn topics(&self) -> u64 {
+        match self.event {
+            Event::Kill | Event::Stop => 1 + self.sockets,
+            Event::Join => 2,
+        }
     }
 
     fn client(&self, id: usize, shape: &Shape, target: &Target) -> Client {
         let background = shape.sockets();
-        let topic = match self.event {
-            _ if id < background => Some(0),
-            Event::Kill | Event::Stop => Some(1 + id - background),
-            Event::Join => None,
+        let topics = match self.event {
+            _ if id < background => vec![0],
+            Event::Kill | Event::Stop => vec![1 + id - background],
+            Event::Join => Vec::new(),
         };
         let nodes = target.subscribers;
         let node = match self.event {
@@ -191,6 +190,6 @@ impl MassArgs {
             Event::Stop if id < background => id % (nodes - 1).max(1),
             Event::Stop => nodes - 1,
         };
-        Client { node, topic, slow: false }
+        Client { node, topics, slow: false }
     }
 }

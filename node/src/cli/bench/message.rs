@@ -80,7 +80,7 @@ pub(super) fn heartbeat(reference: &str) -> String {
     format!("[null,{},\"phoenix\",\"heartbeat\",{{}}]", quoted(reference))
 }
 
-/// The `join_ref` of all pushes: a socket of the bench joins one topic, once.
+/// The `join_ref` of all pushes: a socket of the bench joins a topic once.
 const JOIN_REF: &str = "\"1\"";
 
 fn quoted(text: &str) -> String {
@@ -169,6 +169,32 @@ impl NumberScanner {
         let envelope = Envelope::scan(frame)?;
         let ours = [envelope.topic, envelope.event] == self.names.each_ref().map(String::as_bytes);
         ours.then_some(envelope.payload)
+    }
+}
+
+/// Finds the numbers of a run's topics, `<prefix><number>`, in frames.
+#[derive(Clone, Debug)]
+pub(super) struct TopicScanner {
+    /// `[null,null,"<prefix>`, how nearly every frame starts.
+    head: Vec<u8>,
+    prefix: String,
+}
+
+impl TopicScanner {
+    /// The prefix must not need escapes in JSON.
+    pub(super) fn new(prefix: &str) -> Self {
+        let head = format!("[null,null,\"{prefix}").into_bytes();
+        Self { head, prefix: prefix.to_owned() }
+    }
+
+    /// The number of a frame's topic; `None` if it is none of the run's.
+    pub(super) fn number(&self, frame: &[u8]) -> Option<usize> {
+        if let Some(rest) = frame.strip_prefix(self.head.as_slice()) {
+            let (number, end) = digits(rest)?;
+            return usize::try_from(number).ok().filter(|_| end == b'"');
+        }
+        let number = Envelope::scan(frame)?.topic.strip_prefix(self.prefix.as_bytes())?;
+        std::str::from_utf8(number).ok()?.parse().ok()
     }
 }
 
@@ -336,6 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn the_topic_of_a_frame_is_told_by_its_number() {
+        let scanner = TopicScanner::new("b:7:");
+        let number = |frame: &str| scanner.number(frame.as_bytes());
+        assert_eq!(number(r#"[null,null,"b:7:12","e",{"s":1}]"#), Some(12));
+        assert_eq!(number(r#"["1", "2", "b:7:3", "phx_reply", {}]"#), Some(3));
+        for other in ["b:7:", "b:7:1x", "b:8:1", "b:7:99999999999999999999"] {
+            assert_eq!(number(&format!(r#"[null,null,"{other}","e",{{}}]"#)), None, "{other}");
+        }
+    }
+
+    #[test]
     fn presence_keys_are_found_where_clients_join_and_not_where_they_leave() {
         let scanner = KeyScanner::new("b-7-");
         let found = |frame: &str| {
@@ -360,6 +397,7 @@ mod tests {
             let scanner = NumberScanner::new("a", "b");
             scanner.number(frame.as_bytes());
             KeyScanner::new("a").keys(frame.as_bytes(), drop);
+            TopicScanner::new("a").number(frame.as_bytes());
             if let Some(envelope) = Envelope::scan(frame.as_bytes()) {
                 envelope.reply();
             }

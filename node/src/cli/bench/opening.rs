@@ -6,7 +6,7 @@ use super::{
     super::Failure,
     client::{Endpoint, JOIN, OpenError, reply_to},
     engine::{Dial, Engine, Handler, Sockets},
-    message::push,
+    message::{Envelope, push},
     progress::Bar,
     swarm::{explained, not_opened},
 };
@@ -26,21 +26,22 @@ pub(super) struct Cast<'a> {
 }
 
 /// One of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     /// Its node's index.
     pub(super) node: usize,
-    /// The index of the topic that it joins, if it does.
-    pub(super) topic: Option<usize>,
+    /// The indices of the topics that it joins.
+    pub(super) topics: Vec<usize>,
     /// Whether its receive buffer is small.
     pub(super) slow: bool,
 }
 
 impl Cast<'_> {
-    /// The push that joins a client's topic.
-    pub(super) fn join(&self, client: usize) -> Option<String> {
-        let topic = self.topics.get(self.clients.get(client)?.topic?)?;
-        Some(push(JOIN, topic, "phx_join", "{}"))
+    /// The pushes that join a client's topics.
+    fn joins(&self, client: usize) -> impl Iterator<Item = String> {
+        let topics = self.clients.get(client).into_iter().flat_map(|client| &client.topics);
+        let topics = topics.filter_map(|topic| self.topics.get(*topic));
+        topics.map(|topic| push(JOIN, topic, "phx_join", "{}"))
     }
 
     /// Opens all, so many at a time, and joins them.
@@ -54,6 +55,7 @@ impl Cast<'_> {
         let mut opening = Opening {
             cast: self,
             dials,
+            missing: vec![0; self.clients.len()],
             begun: 0,
             opened: 0,
             moved: Instant::now(),
@@ -84,6 +86,8 @@ impl Cast<'_> {
 struct Opening<'a> {
     cast: &'a Cast<'a>,
     dials: Vec<Dial>,
+    /// Replies that each client lacks.
+    missing: Vec<usize>,
     begun: usize,
     opened: usize,
     moved: Instant,
@@ -113,30 +117,37 @@ impl Opening<'_> {
         }
     }
 
-    fn done(&mut self, now: Instant) {
-        self.opened += 1;
+    /// Notes that a client has what it lacks, but for so many replies.
+    fn lacks(&mut self, id: usize, replies: usize, now: Instant) {
         self.moved = now;
+        self.opened += usize::from(replies == 0);
+        if let Some(missing) = self.missing.get_mut(id) {
+            *missing = replies;
+        }
     }
 }
 
 impl Handler for Opening<'_> {
     fn upgraded(&mut self, sockets: &mut Sockets, id: usize, now: Instant) {
-        match self.cast.join(id) {
-            Some(join) => {
-                sockets.send(id, join.as_bytes());
-                sockets.flush();
-            }
-            None => self.done(now),
+        let mut joins = 0;
+        for join in self.cast.joins(id) {
+            sockets.send(id, join.as_bytes());
+            joins += 1;
         }
+        sockets.flush();
+        self.lacks(id, joins, now);
     }
 
     fn frame(&mut self, _sockets: &mut Sockets, id: usize, frame: &[u8], now: Instant) {
         match reply_to(JOIN, frame) {
-            Some(Ok(())) => self.done(now),
+            Some(Ok(())) => {
+                if let Some(missing) = self.missing.get(id).filter(|missing| **missing > 0) {
+                    self.lacks(id, missing - 1, now);
+                }
+            }
             Some(Err(reason)) => {
-                let topic = self.cast.clients.get(id).and_then(|client| client.topic);
-                let topic = topic.and_then(|topic| self.cast.topics.get(topic)).cloned();
-                let topic = topic.unwrap_or_default();
+                let topic = Envelope::scan(frame).map_or(&[][..], |envelope| envelope.topic);
+                let topic = String::from_utf8_lossy(topic).into_owned();
                 self.fail(id, &OpenError::Refused { topic, reason });
             }
             None => {}

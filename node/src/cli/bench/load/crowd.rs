@@ -9,7 +9,7 @@ use super::{
         client::OpenError,
         closes::Closes,
         engine::{Engine, Handler, Sockets},
-        message::{self, NumberScanner, Numbered},
+        message::{self, NumberScanner, Numbered, TopicScanner},
         progress::Bar,
     },
     pace::{Pace, counted_from},
@@ -42,7 +42,9 @@ pub(in super::super) struct Shape {
     pub(in super::super) topics: usize,
     /// Subscribers of each topic.
     pub(in super::super) each: usize,
-    /// Each topic's publisher is its first subscriber, else it has one of its own.
+    /// Topics that a socket joins; at least 1. The sockets of one topic share all of theirs.
+    pub(in super::super) topics_each_socket: usize,
+    /// Each topic's publisher is its first subscriber, else it is no subscriber.
     pub(in super::super) member_publishes: bool,
     pub(in super::super) counts: Counts,
     /// Bytes of each payload.
@@ -50,23 +52,44 @@ pub(in super::super) struct Shape {
 }
 
 impl Shape {
-    pub(in super::super) const fn subscribers(&self) -> usize {
-        self.topics * self.each
+    /// Sockets that subscribe.
+    pub(in super::super) fn subscribers(&self) -> usize {
+        self.groups() * self.each
     }
 
     /// All of its sockets: subscribers first, then publishers.
-    pub(in super::super) const fn sockets(&self) -> usize {
-        let publishers = if self.member_publishes { 0 } else { self.topics };
+    pub(in super::super) fn sockets(&self) -> usize {
+        let publishers = if self.member_publishes { 0 } else { self.groups() };
         self.subscribers() + publishers
     }
 
-    /// The topic that a socket joins.
-    pub(in super::super) fn topic_of(&self, id: usize) -> usize {
-        if id < self.subscribers() { id / self.each.max(1) } else { id - self.subscribers() }
+    /// The topics that a socket joins. Those that take turns with each other are on different ones.
+    pub(in super::super) fn topics_of(&self, socket: usize) -> impl Iterator<Item = usize> + use<> {
+        (self.group_of(socket)..self.topics).step_by(self.groups())
+    }
+
+    /// Groups of topics that have the same sockets; at least 1.
+    fn groups(&self) -> usize {
+        match self.topics_each_socket {
+            // Asked for each frame.
+            0 | 1 => self.topics.max(1),
+            several => self.topics.div_ceil(several).max(1),
+        }
+    }
+
+    fn group_of(&self, socket: usize) -> usize {
+        let subscribers = self.subscribers();
+        socket.checked_sub(subscribers).unwrap_or(socket / self.each.max(1))
+    }
+
+    /// A socket's number among the subscriptions of all topics, as the books have them.
+    fn subscription(&self, socket: usize, topic: usize) -> usize {
+        topic * self.each + socket % self.each.max(1)
     }
 
     fn publisher_of(&self, topic: usize) -> usize {
-        if self.member_publishes { topic * self.each } else { self.subscribers() + topic }
+        let group = topic % self.groups();
+        if self.member_publishes { group * self.each } else { self.subscribers() + group }
     }
 }
 
@@ -75,6 +98,7 @@ impl Shape {
 pub(in super::super) struct Crowd {
     shape: Shape,
     pub(in super::super) books: Books,
+    topics: TopicScanner,
     scanners: Vec<NumberScanner>,
     messages: Vec<Numbered>,
     /// The publisher of topic 0, for people.
@@ -110,15 +134,15 @@ struct Publishing {
 }
 
 impl Crowd {
-    pub(in super::super) fn new(shape: Shape, topics: &[String], url: String) -> Self {
+    /// The topics are the prefix and their number.
+    pub(in super::super) fn new(shape: Shape, prefix: &str, url: String) -> Self {
+        let names = (0..shape.topics).map(|topic| format!("{prefix}{topic}"));
         Self {
             shape,
+            topics: TopicScanner::new(prefix),
             books: Books::new(shape.topics, shape.each),
-            scanners: topics.iter().map(|topic| NumberScanner::new(topic, EVENT)).collect(),
-            messages: topics
-                .iter()
-                .map(|topic| Numbered::new(topic, EVENT, shape.payload))
-                .collect(),
+            scanners: names.clone().map(|topic| NumberScanner::new(&topic, EVENT)).collect(),
+            messages: names.map(|topic| Numbered::new(&topic, EVENT, shape.payload)).collect(),
             url,
             pushed: Vec::new(),
             publishing: None,
@@ -137,7 +161,12 @@ impl Crowd {
     /// Expects nothing more of the subscribers from `first` on.
     pub(super) fn excuse(&mut self, first: usize) {
         self.excused_from = first;
-        (first..self.shape.subscribers()).for_each(|subscriber| self.books.excuse(subscriber));
+        let shape = self.shape;
+        for socket in first..shape.subscribers() {
+            for topic in shape.topics_of(socket) {
+                self.books.excuse(shape.subscription(socket, topic));
+            }
+        }
     }
 
     /// How those ended that have.
@@ -373,6 +402,17 @@ impl Crowd {
         true
     }
 
+    /// The topic of a frame that a socket got, if it has joined that.
+    fn topic_of(&self, socket: usize, frame: &[u8]) -> Option<usize> {
+        if self.shape.topics_each_socket <= 1 {
+            return self.shape.topics_of(socket).next();
+        }
+        let topic = self.topics.number(frame)?;
+        let joined =
+            topic < self.shape.topics && topic % self.shape.groups() == self.shape.group_of(socket);
+        joined.then_some(topic)
+    }
+
     fn is_excused(&self, id: usize) -> bool {
         id >= self.excused_from && id < self.shape.subscribers()
     }
@@ -421,17 +461,18 @@ impl Handler for Crowd {
             self.excused_frames += 1;
             return;
         }
-        let topic = self.shape.topic_of(id);
-        let number = match (self.shape.counts, self.scanners.get(topic)) {
+        let topic = self.topic_of(id, frame);
+        let scanner = topic.and_then(|topic| self.scanners.get(topic));
+        let number = match (self.shape.counts, scanner) {
             (Counts::Broadcasts, Some(scanner)) if id < self.shape.subscribers() => {
                 scanner.number(frame)
             }
             (Counts::Replies, _) => message::ok_reply_number(frame),
             _ => None,
         };
-        match number {
-            Some(number) => {
-                if self.books.receive(id, number, now) {
+        match topic.zip(number) {
+            Some((topic, number)) => {
+                if self.books.receive(self.shape.subscription(id, topic), number, now) {
                     self.freed.push(topic);
                     if let Some(publishing) = &mut self.publishing {
                         publishing.moved = now;
@@ -455,15 +496,18 @@ impl Handler for Crowd {
         }
         self.disconnected += 1;
         let why = why.to_string();
-        if id == self.shape.publisher_of(self.shape.topic_of(id)) {
+        let shape = self.shape;
+        if shape.topics_of(id).next().is_some_and(|topic| id == shape.publisher_of(topic)) {
             let url = &self.url;
             self.failure.get_or_insert_with(|| {
                 Failure::failed(format_args!("{url} cut a publisher off: {why}"))
             });
         }
         self.first_loss.get_or_insert(why);
-        if id < self.shape.subscribers() && self.books.lose(id) {
-            self.freed.push(self.shape.topic_of(id));
+        for topic in shape.topics_of(id).filter(|_| id < shape.subscribers()) {
+            if self.books.lose(shape.subscription(id, topic)) {
+                self.freed.push(topic);
+            }
         }
         if self.books.live() == 0 {
             let why = self.first_loss.clone().unwrap_or_default();

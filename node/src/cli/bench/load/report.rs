@@ -46,6 +46,7 @@ const FIELDS: &str = "\
 JSON fields:
   scenario, publisher_url, subscriber_urls
   topics, subscribers           subscribers of each topic
+  sockets, topics_each_socket   sockets of all, publishers too
   payload_bytes
   in_flight, in_flight_each, rate_per_second
                                 how it published, over all topics or in each; the others are null
@@ -71,6 +72,8 @@ pub(in super::super) struct LoadReport {
     subscriber_urls: Vec<String>,
     topics: usize,
     subscribers: usize,
+    sockets: usize,
+    topics_each_socket: usize,
     payload_bytes: usize,
     in_flight: Option<u32>,
     in_flight_each: Option<u32>,
@@ -139,6 +142,8 @@ impl LoadReport {
             subscriber_urls: target.subscriber_urls(),
             topics: plan.shape.topics,
             subscribers: plan.shape.each,
+            sockets: plan.shape.sockets(),
+            topics_each_socket: plan.shape.topics_each_socket,
             payload_bytes: plan.shape.payload,
             in_flight,
             in_flight_each,
@@ -186,7 +191,12 @@ impl LoadReport {
             (Counts::Replies, topics) => amount(topics as u64, "socket", "sockets"),
             (Counts::Broadcasts, 1) => subscribers,
             (Counts::Broadcasts, topics) => {
-                format!("{} of {subscribers}", amount(topics as u64, "topic", "topics"))
+                let topics = amount(topics as u64, "topic", "topics");
+                let sockets = amount(self.sockets as u64, "socket", "sockets");
+                match self.topics_each_socket {
+                    0 | 1 => format!("{topics} of {subscribers}"),
+                    _ => format!("{topics} of {subscribers} on {sockets}"),
+                }
             }
         };
         writeln!(

@@ -61,7 +61,7 @@ impl Plan<'_> {
             } else {
                 nodes + (id - subscribers) % target.publishers()
             },
-            topic: Some(self.shape.topic_of(id)),
+            topics: self.shape.topics_of(id).collect(),
             slow: (self.first_slow()..subscribers).contains(&id),
         };
         (0..self.shape.sockets()).map(client).collect()
@@ -78,14 +78,14 @@ pub(in super::super) fn run(
     process::require_sockets(sockets as u64)?;
     block_on(target.servers.usage())?;
     let run = run_name();
-    let topic = |topic| format!("bench:{}:{run}:{topic}", plan.scenario);
-    let topics: Vec<String> = (0..plan.shape.topics).map(topic).collect();
+    let prefix = format!("bench:{}:{run}:", plan.scenario);
+    let topics: Vec<_> = (0..plan.shape.topics).map(|topic| format!("{prefix}{topic}")).collect();
     let cast = Cast { nodes: &target.nodes, topics: &topics, clients: plan.clients(target) };
     let mut engine = Engine::new(sockets)?;
     let mut bar = progress.bar(format!("{}subscribing", target.label), sockets as u64);
     cast.open(&mut engine, target.concurrency, &mut bar)?;
     drop(bar);
-    let mut crowd = Crowd::new(plan.shape, &topics, target.publisher_url());
+    let mut crowd = Crowd::new(plan.shape, &prefix, target.publisher_url());
     crowd.settle(&mut engine, QUIET, QUIET_LIMIT)?;
     measure(plan, target, progress, &mut engine, &mut crowd)
 }

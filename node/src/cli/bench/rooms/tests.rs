@@ -45,6 +45,33 @@ fn a_member_without_its_own_copy_only_publishes() {
 }
 
 #[test]
+fn a_socket_may_join_several_topics_and_every_fault_is_still_told() {
+    let args = "--topics 7 --topics-each-socket 3";
+    let args = format!("{} {args}", SHORT.replace("--topics 4 ", ""));
+    for copies in [true, false] {
+        let fault = if copies { Fault::Nothing } else { Fault::KeepsOwnCopies };
+        let ended = run(&args, 2, fault, |node| {
+            // Of 7 topics, and that of the socket that asks for manners.
+            assert_eq!(node.topics().len(), 7 * 3 + 1);
+        })
+        .unwrap();
+        let json = &ended.json;
+        assert_eq!((ended.failure, &json["lost"]), (None, &0.into()));
+        let messages = json["messages"].as_u64().unwrap();
+        assert!(messages >= 7);
+        assert_eq!(json["deliveries"], if copies { 3 } else { 2 } * messages);
+        assert_eq!((&json["sockets"], &json["topics_each_socket"]), (&9.into(), &3.into()));
+        assert!(ended.people.contains("subscribers on 9 sockets"), "{}", ended.people);
+    }
+    for (fault, field) in
+        [(Fault::Loses, "lost"), (Fault::Doubles, "doubled"), (Fault::Swaps, "reordered")]
+    {
+        let ended = run(&format!("{args} --in-flight 8"), 1, fault, |_| ()).unwrap();
+        assert_eq!(ended.json[field], 7, "{}", ended.people);
+    }
+}
+
+#[test]
 fn faults_are_counted_over_all_topics() {
     // In each topic, and for the socket that asks for manners, which gets one message only.
     for (fault, field) in
