@@ -120,7 +120,7 @@ impl Report for MassReport {
             "background of {}, {} messages/s, on {}\n",
             amount(self.background_subscribers, "subscriber", "subscribers"),
             self.background_per_second,
-            self.urls.join(", ")
+            self.urls[..self.urls.len() - usize::from(self.stopped_url.is_some())].join(", ")
         )?;
         let mut rows =
             vec![("before", self.before_us), ("during", self.during_us), ("after", self.after_us)];
