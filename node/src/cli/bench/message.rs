@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem::{Finder, find};
 use serde::Deserialize;
 
 /// `[join_ref, ref, topic, event, payload]`, each as it stands in the frame, strings without quotes.
@@ -225,31 +226,51 @@ pub(super) fn ok_reply_number(frame: &[u8]) -> Option<u64> {
     std::str::from_utf8(envelope.reference).ok()?.parse().ok()
 }
 
+/// What a presence frame says of one of a run's clients, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyChange {
+    /// Those that follow are all.
+    Anew,
+    Join(u64),
+    Leave(u64),
+}
+
 /// Finds the keys of a run's clients, `<prefix><number>`, in presence frames.
 #[derive(Clone, Debug)]
 pub(super) struct KeyScanner {
-    /// With the quote before it.
-    quoted_prefix: Vec<u8>,
+    /// The prefix with the quote before it.
+    finder: Finder<'static>,
 }
 
 impl KeyScanner {
     /// The prefix must not need escapes in JSON.
     pub(super) fn new(prefix: &str) -> Self {
-        Self { quoted_prefix: format!("\"{prefix}").into_bytes() }
+        Self { finder: Finder::new(&format!("\"{prefix}")).into_owned() }
     }
 
-    /// Calls `found` for each of the keys that a `presence_state` lists or a `presence_diff` adds.
-    pub(super) fn keys(&self, frame: &[u8], mut found: impl FnMut(u64)) {
+    /// Calls `told` for what a `presence_state` or `presence_diff` says. Who leaves and joins in one
+    /// diff has other metas than before, so leaves come first.
+    pub(super) fn changes(&self, frame: &[u8], mut told: impl FnMut(KeyChange)) {
         let Some(envelope) = Envelope::scan(frame) else {
             return;
         };
-        let mut rest = match envelope.event {
-            b"presence_state" => envelope.payload,
-            b"presence_diff" => joins(envelope.payload),
-            _ => return,
-        };
-        while let Some(at) = find(rest, &self.quoted_prefix) {
-            rest = &rest[at + self.quoted_prefix.len()..];
+        match envelope.event {
+            b"presence_state" => {
+                told(KeyChange::Anew);
+                self.keys(envelope.payload, |key| told(KeyChange::Join(key)));
+            }
+            b"presence_diff" => {
+                let (joins, leaves) = joins_and_leaves(envelope.payload);
+                self.keys(leaves, |key| told(KeyChange::Leave(key)));
+                self.keys(joins, |key| told(KeyChange::Join(key)));
+            }
+            _ => {}
+        }
+    }
+
+    fn keys(&self, mut rest: &[u8], mut found: impl FnMut(u64)) {
+        while let Some(at) = self.finder.find(rest) {
+            rest = &rest[at + self.finder.needle().len()..];
             if let Some((number, b'"')) = digits(rest) {
                 found(number);
             }
@@ -257,12 +278,14 @@ impl KeyScanner {
     }
 }
 
-/// The part of a diff that holds `joins`; the order of its two members is the server's choice.
-fn joins(diff: &[u8]) -> &[u8] {
-    let joins = find(diff, b"\"joins\":").unwrap_or(diff.len());
-    match find(diff, b"\"leaves\":") {
-        Some(leaves) if leaves > joins => &diff[joins..leaves],
-        _ => &diff[joins..],
+/// The two parts of a diff; their order is the server's choice.
+fn joins_and_leaves(diff: &[u8]) -> (&[u8], &[u8]) {
+    let [joins, leaves] =
+        [&b"\"joins\":"[..], b"\"leaves\":"].map(|name| find(diff, name).unwrap_or(diff.len()));
+    if joins <= leaves {
+        (&diff[joins..leaves], &diff[leaves..])
+    } else {
+        (&diff[joins..], &diff[leaves..joins])
     }
 }
 
@@ -274,18 +297,6 @@ fn digits(bytes: &[u8]) -> Option<(u64, u8)> {
     (1..=18)
         .contains(&len)
         .then(|| (digits.fold(0, |number, digit| number * 10 + digit), bytes[len]))
-}
-
-fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = needle.first()?;
-    let mut from = 0;
-    loop {
-        from += bytes[from..].iter().position(|byte| byte == first)?;
-        if bytes[from..].starts_with(needle) {
-            return Some(from);
-        }
-        from += 1;
-    }
 }
 
 #[cfg(test)]
@@ -373,22 +384,25 @@ mod tests {
     }
 
     #[test]
-    fn presence_keys_are_found_where_clients_join_and_not_where_they_leave() {
+    fn presence_keys_are_found_where_clients_join_and_where_they_leave() {
         let scanner = KeyScanner::new("b-7-");
         let found = |frame: &str| {
-            let mut keys = Vec::new();
-            scanner.keys(frame.as_bytes(), |key| keys.push(key));
-            keys
+            let mut changes = Vec::new();
+            scanner.changes(frame.as_bytes(), |change| changes.push(change));
+            changes
         };
+        let (anew, join, leave) = (KeyChange::Anew, KeyChange::Join, KeyChange::Leave);
         let state = r#"[null,null,"t","presence_state",{"b-7-1":{"metas":[{"phx_ref":"b"}]},"b-7-22":{},"b-8-3":{},"b-7-4x":{}}]"#;
-        assert_eq!(found(state), [1, 22]);
+        assert_eq!(found(state), [anew, join(1), join(22)]);
         let diff =
             r#"[null,null,"t","presence_diff",{"joins":{"b-7-1":{}},"leaves":{"b-7-2":{}}}]"#;
-        assert_eq!(found(diff), [1]);
+        assert_eq!(found(diff), [leave(2), join(1)]);
         let turned =
             r#"[null,null,"t","presence_diff",{"leaves":{"b-7-2":{}},"joins":{"b-7-1":{}}}]"#;
-        assert_eq!(found(turned), [1]);
-        assert_eq!(found(r#"[null,null,"t","chat",{"b-7-1":{}}]"#), [] as [u64; 0]);
+        assert_eq!(found(turned), [leave(2), join(1)]);
+        let half = r#"[null,null,"t","presence_diff",{"leaves":{"b-7-2":{}}}]"#;
+        assert_eq!(found(half), [leave(2)]);
+        assert_eq!(found(r#"[null,null,"t","chat",{"b-7-1":{}}]"#), []);
     }
 
     proptest! {
@@ -396,7 +410,7 @@ mod tests {
         fn no_frame_makes_a_scanner_panic(frame in "[\\[\\]{}\",:a-c0-9 \\\\]{0,60}") {
             let scanner = NumberScanner::new("a", "b");
             scanner.number(frame.as_bytes());
-            KeyScanner::new("a").keys(frame.as_bytes(), drop);
+            KeyScanner::new("a").changes(frame.as_bytes(), drop);
             TopicScanner::new("a").number(frame.as_bytes());
             if let Some(envelope) = Envelope::scan(frame.as_bytes()) {
                 envelope.reply();

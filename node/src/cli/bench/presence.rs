@@ -1,6 +1,7 @@
 //! Clients that join, and observers on another node that see them come.
 
 mod report;
+mod roster;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{
     super::Failure,
     NodeArgs,
-    client::{Connection, Endpoint, Joined, Lost},
+    client::{Endpoint, Joined},
     message::KeyScanner,
     process,
     progress::Progress,
@@ -25,6 +26,7 @@ use super::{
     swarm::{Swarm, not_opened, run_name},
 };
 pub(super) use report::PresenceReport;
+use roster::Viewer;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +37,8 @@ Examples:
 
 const DETAILS: &str = "\
 Each topic has one observer, which is joined first. A key is visible when its topic's observer has
-read it in a presence_state or presence_diff. Topics must track on join, as they do without a
+read it in a presence_state or presence_diff. Every socket, observer or client, keeps its list from
+those; the run ends when all lists are whole, and so those of one topic are equal. Topics must track on join, as they do without a
 configuration. With one --url the observers are on the clients' own node. The server's CPU time is
 that of the nodes named by --url and --observers-url: name all of a cluster.
 
@@ -46,13 +49,16 @@ JSON fields:
   join_reply_us            join sent to reply: count, mean, p50, p90, p99, p99_9, max
   join_to_visible_us       join sent to visible at the observer, likewise
   reply_to_visible_us      reply read to visible, likewise; 0 if it was visible first
+  converged_seconds        from the last reply to a join until all lists were whole; null if they
+                           never were
   missing                  clients that the observer never saw
+  incomplete_lists         sockets whose list lacked a client at the end
   disconnected             sockets that ended
   server                   processes, cpu_seconds, cpu_cores, resident_bytes,
                            cpu_seconds_per_million (joins); or null
   bench                    cpu_seconds, cpu_cores of this process; or null
 
-Exit code 1 if a client was not seen within --patience, or a socket ended.";
+Exit code 1 if a client was not seen or a list not whole within --patience, or a socket ended.";
 
 /// Clients join: joins a second, and how soon another node shows them
 #[derive(Clone, Debug, clap::Args)]
@@ -70,7 +76,7 @@ pub(super) struct PresenceArgs {
     /// Topics take turns over all --url: a topic's clients join on one, its observer on the next
     #[arg(long, conflicts_with = "observers_url")]
     spread: bool,
-    /// How long after the last join its key may take to show
+    /// How long after the last join its key may take to show, and all lists to be whole
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     patience: Duration,
     #[command(flatten)]
@@ -82,7 +88,10 @@ pub(super) struct PresenceArgs {
 struct Board {
     clients: RefCell<Vec<Client>>,
     visible: Cell<u64>,
-    /// The last client has become visible.
+    /// Sockets whose list lacks a client, and since when there are none.
+    incomplete: Cell<u64>,
+    converged: Cell<Option<Instant>>,
+    /// The last client has become visible, or the last list whole.
     complete: Notify,
     swarm: Swarm,
 }
@@ -95,11 +104,15 @@ struct Client {
 }
 
 impl Board {
-    fn new(clients: u64) -> Self {
+    fn new(clients: u64, topics: u64) -> Self {
+        // Observers of topics that nobody joins lack nobody.
+        let incomplete = clients + topics.min(clients);
         let clients = usize::try_from(clients).unwrap_or(0);
         Self {
             clients: RefCell::new(vec![Client::default(); clients]),
             visible: Cell::new(0),
+            incomplete: Cell::new(incomplete),
+            converged: Cell::new(None),
             complete: Notify::new(),
             swarm: Swarm::default(),
         }
@@ -118,9 +131,36 @@ impl Board {
         });
         if first == Some(true) {
             self.visible.set(self.visible.get() + 1);
-            if self.visible.get() == self.clients.borrow().len() as u64 {
-                self.complete.notify_one();
-            }
+            self.tell();
+        }
+    }
+
+    /// A socket's list has become whole, or is no more.
+    fn note_roster(&self, whole: bool, now: Instant) {
+        let before = self.incomplete.get();
+        let incomplete = if whole { before.saturating_sub(1) } else { before + 1 };
+        self.incomplete.set(incomplete);
+        self.converged.set((incomplete == 0).then_some(now));
+        self.tell();
+    }
+
+    fn clients(&self) -> u64 {
+        self.clients.borrow().len() as u64
+    }
+
+    fn is_complete(&self) -> bool {
+        self.visible.get() == self.clients() && self.incomplete.get() == 0
+    }
+
+    fn tell(&self) {
+        if self.is_complete() {
+            self.complete.notify_one();
+        }
+    }
+
+    async fn completed(&self) {
+        while !self.is_complete() {
+            self.complete.notified().await;
         }
     }
 
@@ -177,17 +217,16 @@ impl PresenceArgs {
         servers.usage().await?;
 
         let names = Names { run: run_name() };
-        let board = Rc::new(Board::new(self.clients));
-        self.observe(&names, &places, &board, progress).await?;
+        let board = Rc::new(Board::new(self.clients, self.topics));
+        let scanner = Rc::new(KeyScanner::new(&names.key_prefix()));
+        self.observe(&names, &places, (&board, &scanner), progress).await?;
         let meter = Meter::start(&servers).await?;
         let started = Instant::now();
         let seen = || board.visible.get();
         let joined = async {
-            self.join(&names, &places, &board).await?;
-            if board.visible.get() < self.clients {
-                // What is missing then is reported.
-                drop(timeout(self.patience, board.complete.notified()).await);
-            }
+            self.join(&names, &places, (&board, &scanner)).await?;
+            // What is missing then is reported.
+            drop(timeout(self.patience, board.completed()).await);
             Ok::<_, Failure>(())
         };
         progress.during("joining", self.clients, seen, joined).await?;
@@ -211,48 +250,36 @@ impl PresenceArgs {
         &self,
         names: &Names,
         places: &Places,
-        board: &Rc<Board>,
+        (board, scanner): (&Rc<Board>, &Rc<KeyScanner>),
         progress: Progress,
     ) -> Result<(), Failure> {
-        let scanner = Rc::new(KeyScanner::new(&names.key_prefix()));
         let observers = Swarm::default();
         let opening = observers.open(self.topics, self.nodes.concurrency, |topic| {
-            let (board, scanner) = (Rc::clone(board), Rc::clone(&scanner));
+            let viewer = Viewer::new(board, scanner, (topic, self.topics), true);
             async move {
                 let node = Places::pick(&places.observers, topic);
-                let failed = |error| not_opened(node, &error);
                 let user = names.observer(topic);
-                let mut connection = node.open(Some(&user)).await.map_err(failed)?;
-                let joined = connection.join(&names.topic(topic), |_, _| ()).await;
-                joined.map_err(failed)?;
-                // Ends with the runtime.
-                drop(tokio::task::spawn_local(async move {
-                    let why = watch(connection, &board, &scanner).await;
-                    board.swarm.note_loss(&why);
-                }));
-                Ok(())
+                enter(node, &user, &names.topic(topic), viewer).await.map(drop)
             }
         });
         progress.during("observers", self.topics, || observers.opened(), opening).await
     }
 
-    async fn join(&self, names: &Names, places: &Places, board: &Rc<Board>) -> Result<(), Failure> {
+    async fn join(
+        &self,
+        names: &Names,
+        places: &Places,
+        (board, scanner): (&Rc<Board>, &Rc<KeyScanner>),
+    ) -> Result<(), Failure> {
         let prefix = &names.key_prefix();
         let joining = board.swarm.open(self.clients, self.nodes.concurrency, |client| {
-            let board = Rc::clone(board);
+            let topic = client % self.topics;
+            let viewer = Viewer::new(board, scanner, (topic, self.topics), false);
             async move {
-                let topic = client % self.topics;
                 let node = Places::pick(&places.clients, topic);
-                let failed = |error| not_opened(node, &error);
                 let user = format!("{prefix}{client}");
-                let mut connection = node.open(Some(&user)).await.map_err(failed)?;
-                let joined = connection.join(&names.topic(topic), |_, _| ()).await;
-                board.join(client, joined.map_err(failed)?);
-                // Ends with the runtime.
-                drop(tokio::task::spawn_local(async move {
-                    let why = drain(connection).await;
-                    board.swarm.note_loss(&why);
-                }));
+                let joined = enter(node, &user, &names.topic(topic), viewer).await?;
+                board.join(client, joined);
                 Ok(())
             }
         });
@@ -260,21 +287,18 @@ impl PresenceArgs {
     }
 }
 
-/// Notes each key that an observer reads, until its socket ends.
-async fn watch(mut connection: Connection, board: &Board, scanner: &KeyScanner) -> Lost {
-    loop {
-        let read = connection.exchange(|frame, now| scanner.keys(frame, |key| board.see(key, now)));
-        if let Err(why) = read.await {
-            return why;
-        }
-    }
-}
-
-/// Reads what a client is told, until its socket ends.
-async fn drain(mut connection: Connection) -> Lost {
-    loop {
-        if let Err(why) = connection.exchange(|_, _| ()).await {
-            return why;
-        }
-    }
+/// Opens a socket and joins a topic; the viewer reads from then on.
+async fn enter(
+    node: &Endpoint,
+    user: &str,
+    topic: &str,
+    mut viewer: Viewer,
+) -> Result<Joined, Failure> {
+    let failed = |error| not_opened(node, &error);
+    let mut connection = node.open(Some(user)).await.map_err(failed)?;
+    let joined = connection.join(topic, |frame, now| viewer.read(frame, now)).await;
+    let joined = joined.map_err(failed)?;
+    // Ends with the runtime.
+    drop(tokio::task::spawn_local(viewer.watch(connection)));
+    Ok(joined)
 }

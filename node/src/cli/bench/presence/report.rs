@@ -11,7 +11,7 @@ use super::{
     super::{
         super::Failure,
         measure::{Histogram, Summary, as_f64},
-        report::{Report, Use, amount, grouped, judge, rate, write_latencies},
+        report::{Report, Use, amount, grouped, judge, rate, time, write_latencies},
     },
     Board, Client, PresenceArgs,
 };
@@ -29,7 +29,9 @@ pub(in super::super) struct PresenceReport {
     join_reply_us: Summary,
     pub(super) join_to_visible_us: Summary,
     pub(super) reply_to_visible_us: Summary,
+    converged_seconds: Option<f64>,
     pub(super) missing: u64,
+    incomplete_lists: u64,
     disconnected: u64,
     #[serde(flatten)]
     usage: Use,
@@ -67,7 +69,12 @@ impl PresenceReport {
             join_reply_us: reply.summary(),
             join_to_visible_us: visible.summary(),
             reply_to_visible_us: lag.summary(),
+            converged_seconds: board
+                .converged
+                .get()
+                .map(|whole| whole.saturating_duration_since(last).as_secs_f64()),
             missing: args.clients - board.visible.get(),
+            incomplete_lists: board.incomplete.get(),
             disconnected: board.swarm.lost(),
             usage,
             first_loss: board.swarm.first_loss(),
@@ -99,6 +106,11 @@ impl Report for PresenceReport {
         write_latencies(&rows, out)?;
         let joins = rate(self.joins_per_second);
         writeln!(out, "\njoins        {}, {joins}", grouped(self.clients))?;
+        let converged = self.converged_seconds.map(|seconds| time(seconds * 1e6));
+        match converged {
+            Some(after) => writeln!(out, "lists        all whole {after} after the last reply")?,
+            None => writeln!(out, "lists        {} not whole", grouped(self.incomplete_lists))?,
+        }
         writeln!(
             out,
             "faults       {} missing; {} disconnected",
@@ -109,8 +121,11 @@ impl Report for PresenceReport {
     }
 
     fn verdict(&self) -> Result<(), Failure> {
-        let faults =
-            [(self.missing, "clients never shown"), (self.disconnected, "sockets disconnected")];
+        let faults = [
+            (self.missing, "clients never shown"),
+            (self.incomplete_lists, "lists incomplete"),
+            (self.disconnected, "sockets disconnected"),
+        ];
         judge(&faults, self.first_loss.as_deref())
     }
 }

@@ -12,7 +12,7 @@ use super::{
 
 #[test]
 fn a_client_is_visible_from_the_first_sight_on() {
-    let (board, now) = (Board::new(2), Instant::now());
+    let (board, now) = (Board::new(2, 1), Instant::now());
     for (client, late) in [(0, 1), (0, 2), (7, 3)] {
         board.see(client, now + Duration::from_secs(late));
     }
@@ -35,6 +35,8 @@ fn every_client_is_seen_from_the_other_node() {
     .unwrap();
     documented("presence", &ended.json);
     assert_eq!((ended.failure, &ended.json["missing"]), (None, &0.into()));
+    assert!(ended.json["converged_seconds"].is_number());
+    assert_eq!(ended.json["incomplete_lists"], 0);
     for field in ["join_reply_us", "join_to_visible_us", "reply_to_visible_us"] {
         assert_eq!(ended.json[field]["count"], 30, "{field}");
     }
@@ -57,6 +59,12 @@ fn clients_that_are_never_shown_fail_the_run() {
     let args = "presence --clients 5 --topics 2 --patience 50ms";
     let ended = run(args, 1, Fault::HidesPresence, |_| ()).unwrap();
     assert_eq!(ended.json["missing"], 5);
-    assert_eq!(ended.failure.as_deref(), Some("clients never shown: 5"));
+    let failure = "clients never shown: 5, lists incomplete: 7";
+    assert_eq!(ended.failure.as_deref(), Some(failure));
+    assert_eq!(
+        (&ended.json["converged_seconds"], &ended.json["incomplete_lists"]),
+        (&().into(), &7.into())
+    );
+    assert!(ended.people.contains("7 not whole"), "{}", ended.people);
     assert!(ended.people.contains("(the same node)"), "{}", ended.people);
 }
