@@ -5,10 +5,9 @@ mod tests;
 
 use super::{
     super::Failure,
-    NodeArgs,
-    compare::{CompareArgs, Compared},
+    compare::Compared,
     fanout::one_topic,
-    load::{self, LoadArgs, LoadReport},
+    load::{self, LoadReport, PublishArgs},
     progress::Progress,
 };
 
@@ -31,23 +30,18 @@ pub(super) struct CrossArgs {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     subscribers: u64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    compare: CompareArgs,
-    #[command(flatten)]
-    pub(super) nodes: NodeArgs,
+    pub(super) common: PublishArgs,
 }
 
 impl CrossArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {
-        let [_, others @ ..] = &*self.nodes.all(&[]) else {
+        let [_, others @ ..] = &*self.common.nodes.all(&[]) else {
             return Err(too_few());
         };
         if others.is_empty() {
             return Err(too_few());
         }
-        let common = (&self.load, &self.compare, &self.nodes);
-        one_topic("cross", self.subscribers, 0, others, common, progress)
+        one_topic("cross", self.subscribers, 0, others, &self.common, progress)
     }
 }
 

@@ -5,12 +5,10 @@ mod tests;
 
 use super::{
     super::Failure,
-    NodeArgs,
-    compare::{CompareArgs, Compared},
+    compare::Compared,
     floor::Manners,
-    load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
+    load::{self, Counts, LoadReport, Plan, PublishArgs, Shape},
     progress::Progress,
-    target::Target,
 };
 
 const EXAMPLES: &str = "\
@@ -40,17 +38,12 @@ pub(super) struct EchoArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     sockets: u64,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    compare: CompareArgs,
-    #[command(flatten)]
-    pub(super) nodes: NodeArgs,
+    pub(super) common: PublishArgs,
 }
 
 impl EchoArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {
-        let urls = self.nodes.all(&[]);
-        let target = Target::nodes(&self.nodes, &urls, &urls)?;
+        let target = self.common.everywhere()?;
         let manners = Manners::ask(&target, "echo")?;
         if !manners.acks {
             return Err(Failure::failed(
@@ -65,14 +58,13 @@ impl EchoArgs {
                 topics_each_socket: 1,
                 member_publishes: true,
                 counts: Counts::Replies,
-                payload: self.load.payload(),
+                payload: self.common.payload(),
             },
             window: 1,
             window_each: true,
-            args: &self.load,
+            args: &self.common.load,
             slow: 0,
         };
-        let one = |target: &Target| load::run(&plan, target, progress);
-        self.compare.run(&self.nodes, &target, manners, one)
+        self.common.run(&plan, &target, manners, progress)
     }
 }

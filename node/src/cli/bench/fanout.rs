@@ -5,10 +5,9 @@ mod tests;
 
 use super::{
     super::Failure,
-    NodeArgs,
-    compare::{CompareArgs, Compared},
+    compare::Compared,
     floor::Manners,
-    load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
+    load::{self, Counts, LoadReport, Plan, PublishArgs, Shape},
     progress::Progress,
     target::Target,
 };
@@ -47,21 +46,13 @@ pub(super) struct FanoutArgs {
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     subscribers_url: Vec<String>,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    compare: CompareArgs,
-    #[command(flatten)]
-    pub(super) nodes: NodeArgs,
+    pub(super) common: PublishArgs,
 }
 
 impl FanoutArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {
-        let subscribers = self.nodes.others(&self.subscribers_url);
-        one_topic("fanout", self.subscribers, self.slow, &subscribers, self.common(), progress)
-    }
-
-    const fn common(&self) -> (&LoadArgs, &CompareArgs, &NodeArgs) {
-        (&self.load, &self.compare, &self.nodes)
+        let subscribers = self.common.nodes.others(&self.subscribers_url);
+        one_topic("fanout", self.subscribers, self.slow, &subscribers, &self.common, progress)
     }
 }
 
@@ -71,14 +62,15 @@ pub(super) fn one_topic(
     subscribers: u64,
     slow: u64,
     subscriber_urls: &[String],
-    (load, compare, nodes): (&LoadArgs, &CompareArgs, &NodeArgs),
+    common: &PublishArgs,
     progress: Progress,
 ) -> Result<Compared<LoadReport>, Failure> {
     if slow >= subscribers {
         return Err(Failure::usage("--slow: want fewer than --subscribers"));
     }
+    let nodes = &common.nodes;
     let target = Target::nodes(nodes, &[nodes.first().to_owned()], subscriber_urls)?;
-    let manners = Manners::if_needed(compare, &target, scenario)?;
+    let manners = Manners::if_needed(&common.compare, &target, scenario)?;
     let plan = Plan {
         scenario,
         shape: Shape {
@@ -87,12 +79,12 @@ pub(super) fn one_topic(
             topics_each_socket: 1,
             member_publishes: false,
             counts: Counts::Broadcasts,
-            payload: load.payload(),
+            payload: common.payload(),
         },
         window: 1,
         window_each: false,
-        args: load,
+        args: &common.load,
         slow: usize::try_from(slow).unwrap_or(0),
     };
-    compare.run(nodes, &target, manners, |target| load::run(&plan, target, progress))
+    common.run(&plan, &target, manners, progress)
 }

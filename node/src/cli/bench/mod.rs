@@ -152,10 +152,10 @@ impl BenchArgs {
         // Never drawn where standard error is no terminal; never in tests, whose own may be one.
         let progress = Progress::new(!cfg!(test));
         match &self.scenario {
-            Scenario::Fanout(args) => args.run(progress)?.tell(args.nodes.json, terminal),
-            Scenario::Rooms(args) => args.run(progress)?.tell(args.nodes.json, terminal),
-            Scenario::Cross(args) => args.run(progress)?.tell(args.nodes.json, terminal),
-            Scenario::Echo(args) => args.run(progress)?.tell(args.nodes.json, terminal),
+            Scenario::Fanout(args) => args.run(progress)?.tell(args.common.nodes.json, terminal),
+            Scenario::Rooms(args) => args.run(progress)?.tell(args.common.nodes.json, terminal),
+            Scenario::Cross(args) => args.run(progress)?.tell(args.common.nodes.json, terminal),
+            Scenario::Echo(args) => args.run(progress)?.tell(args.common.nodes.json, terminal),
             Scenario::FloorServer(args) => args.run(terminal),
             Scenario::Churn(args) => args.run(progress)?.tell(args.nodes.json, terminal),
             Scenario::Mass(args) => args.run(progress)?.tell(args.nodes.json, terminal),

@@ -5,12 +5,10 @@ mod tests;
 
 use super::{
     super::Failure,
-    NodeArgs,
-    compare::{CompareArgs, Compared},
+    compare::Compared,
     floor::Manners,
-    load::{self, Counts, LoadArgs, LoadReport, Plan, Shape},
+    load::{self, Counts, LoadReport, Plan, PublishArgs, Shape},
     progress::Progress,
-    target::Target,
 };
 
 const EXAMPLES: &str = "\
@@ -44,17 +42,12 @@ pub(super) struct RoomsArgs {
         value_parser = clap::value_parser!(u16).range(1..=10_000))]
     topics_each_socket: u16,
     #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    compare: CompareArgs,
-    #[command(flatten)]
-    pub(super) nodes: NodeArgs,
+    pub(super) common: PublishArgs,
 }
 
 impl RoomsArgs {
     pub(super) fn run(&self, progress: Progress) -> Result<Compared<LoadReport>, Failure> {
-        let urls = self.nodes.all(&[]);
-        let target = Target::nodes(&self.nodes, &urls, &urls)?;
+        let target = self.common.everywhere()?;
         let manners = Manners::ask(&target, "rooms")?;
         let members = usize::try_from(self.members).unwrap_or(usize::MAX);
         let plan = Plan {
@@ -65,14 +58,13 @@ impl RoomsArgs {
                 topics_each_socket: usize::from(self.topics_each_socket),
                 member_publishes: manners.copies,
                 counts: Counts::Broadcasts,
-                payload: self.load.payload(),
+                payload: self.common.payload(),
             },
             window: 32,
             window_each: false,
-            args: &self.load,
+            args: &self.common.load,
             slow: 0,
         };
-        let one = |target: &Target| load::run(&plan, target, progress);
-        self.compare.run(&self.nodes, &target, manners, one)
+        self.common.run(&plan, &target, manners, progress)
     }
 }

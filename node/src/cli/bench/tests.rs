@@ -111,7 +111,7 @@ fn the_nodes_have_their_parts_by_their_order() {
         let Scenario::Fanout(args) = parse(&format!("fanout {args}")).unwrap() else {
             panic!("not fanout");
         };
-        args.nodes
+        args.common.nodes
     };
     let three = nodes("--url http://a --url http://b,http://c");
     assert_eq!(

@@ -2,10 +2,57 @@
 
 use std::time::Duration;
 
-use super::{super::message::PAYLOAD_LEN_MIN, Pace};
+use super::{
+    super::{
+        super::Failure,
+        NodeArgs,
+        compare::{CompareArgs, Compared},
+        floor::Manners,
+        message::PAYLOAD_LEN_MIN,
+        progress::Progress,
+        target::Target,
+    },
+    LoadReport, Pace, Plan,
+    run::run,
+};
 
 /// The longest payload: with its envelope it must fit into a node's default `http.max_frame_size`.
 const PAYLOAD_LEN_MAX: usize = 1_000_000;
+
+/// What all of them have.
+#[derive(Clone, Debug, clap::Args)]
+pub(in super::super) struct PublishArgs {
+    #[command(flatten)]
+    pub(in super::super) load: LoadArgs,
+    #[command(flatten)]
+    pub(in super::super) compare: CompareArgs,
+    #[command(flatten)]
+    pub(in super::super) nodes: NodeArgs,
+}
+
+impl PublishArgs {
+    /// Bytes of each message's payload.
+    pub(in super::super) const fn payload(&self) -> usize {
+        self.load.payload
+    }
+
+    /// All nodes that were named, for publishers and subscribers.
+    pub(in super::super) fn everywhere(&self) -> Result<Target, Failure> {
+        let urls = self.nodes.all(&[]);
+        Target::nodes(&self.nodes, &urls, &urls)
+    }
+
+    /// Runs a plan so often, and against what, as they say.
+    pub(in super::super) fn run(
+        &self,
+        plan: &Plan<'_>,
+        target: &Target,
+        manners: Manners,
+        progress: Progress,
+    ) -> Result<Compared<LoadReport>, Failure> {
+        self.compare.run(&self.nodes, target, manners, |target| run(plan, target, progress))
+    }
+}
 
 /// What is published, how fast and for how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,10 +85,6 @@ pub(in super::super) struct LoadArgs {
 }
 
 impl LoadArgs {
-    pub(in super::super) const fn payload(&self) -> usize {
-        self.payload
-    }
-
     /// How messages are paced, where a window has this size if nothing is said.
     pub(super) fn pace(&self, window: u32, each: bool) -> Pace {
         let window = self.in_flight.unwrap_or(window);

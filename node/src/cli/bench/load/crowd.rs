@@ -13,6 +13,7 @@ use super::{
         progress::Bar,
     },
     pace::{Pace, counted_from},
+    shape::{Counts, Shape},
 };
 
 /// The event of all messages.
@@ -26,72 +27,6 @@ const FOREVER: Duration = Duration::from_secs(1 << 32);
 
 /// How long one turn waits while nothing is published.
 const TURN: Duration = Duration::from_millis(100);
-
-/// What counts as a message's arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Counts {
-    /// A subscriber read it.
-    Broadcasts,
-    /// Its publisher read the reply to it.
-    Replies,
-}
-
-/// How many sockets a run has, and how their messages look.
-#[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Shape {
-    pub(in super::super) topics: usize,
-    /// Subscribers of each topic.
-    pub(in super::super) each: usize,
-    /// Topics that a socket joins; at least 1. The sockets of one topic share all of theirs.
-    pub(in super::super) topics_each_socket: usize,
-    /// Each topic's publisher is its first subscriber, else it is no subscriber.
-    pub(in super::super) member_publishes: bool,
-    pub(in super::super) counts: Counts,
-    /// Bytes of each payload.
-    pub(in super::super) payload: usize,
-}
-
-impl Shape {
-    /// Sockets that subscribe.
-    pub(in super::super) fn subscribers(&self) -> usize {
-        self.groups() * self.each
-    }
-
-    /// All of its sockets: subscribers first, then publishers.
-    pub(in super::super) fn sockets(&self) -> usize {
-        let publishers = if self.member_publishes { 0 } else { self.groups() };
-        self.subscribers() + publishers
-    }
-
-    /// The topics that a socket joins. Those that take turns with each other are on different ones.
-    pub(in super::super) fn topics_of(&self, socket: usize) -> impl Iterator<Item = usize> + use<> {
-        (self.group_of(socket)..self.topics).step_by(self.groups())
-    }
-
-    /// Groups of topics that have the same sockets; at least 1.
-    fn groups(&self) -> usize {
-        match self.topics_each_socket {
-            // Asked for each frame.
-            0 | 1 => self.topics.max(1),
-            several => self.topics.div_ceil(several).max(1),
-        }
-    }
-
-    fn group_of(&self, socket: usize) -> usize {
-        let subscribers = self.subscribers();
-        socket.checked_sub(subscribers).unwrap_or(socket / self.each.max(1))
-    }
-
-    /// A socket's number among the subscriptions of all topics, as the books have them.
-    fn subscription(&self, socket: usize, topic: usize) -> usize {
-        topic * self.each + socket % self.each.max(1)
-    }
-
-    fn publisher_of(&self, topic: usize) -> usize {
-        let group = topic % self.groups();
-        if self.member_publishes { group * self.each } else { self.subscribers() + group }
-    }
-}
 
 /// Reads for all and publishes.
 #[derive(Debug)]

@@ -6,9 +6,11 @@ mod pace;
 mod report;
 mod run;
 mod search;
+mod shape;
 
-pub(super) use args::{LoadArgs, seconds};
-pub(super) use crowd::{Counts, Crowd, Shape};
+pub(super) use args::{LoadArgs, PublishArgs, seconds};
+pub(super) use crowd::Crowd;
 pub(super) use pace::Pace;
 pub(super) use report::{LoadReport, help};
-pub(super) use run::{Plan, run};
+pub(super) use run::Plan;
+pub(super) use shape::{Counts, Shape};

@@ -69,7 +69,7 @@ impl Plan<'_> {
 }
 
 /// Opens the sockets of a plan, publishes, and reports what came of it.
-pub(in super::super) fn run(
+pub(super) fn run(
     plan: &Plan<'_>,
     target: &Target,
     progress: Progress,
