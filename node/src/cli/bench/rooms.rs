@@ -38,7 +38,7 @@ pub(super) struct RoomsArgs {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
     members: u64,
     /// How many of the topics each socket joins; a node allows limits.channels_per_socket, 100
-    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with_all = ["floor", "floor_joined"],
+    #[arg(long, default_value_t = 1, value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=10_000))]
     topics_each_socket: u16,
     #[command(flatten)]

@@ -22,12 +22,18 @@ pub(super) struct Peer {
     /// What the kernel has not taken.
     pub(super) unwritten: Vec<u8>,
     pub(super) upgraded: bool,
-    pub(super) topic: Option<usize>,
+    pub(super) topics: Vec<usize>,
 }
 
 impl Peer {
     pub(super) const fn new(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new(), unwritten: Vec::new(), upgraded: false, topic: None }
+        Self {
+            stream,
+            unread: Vec::new(),
+            unwritten: Vec::new(),
+            upgraded: false,
+            topics: Vec::new(),
+        }
     }
 
     /// Writes bytes at once, and keeps what the kernel does not take.

@@ -152,8 +152,10 @@ impl Core {
             }
         }
         if ended {
-            self.leave(id);
-            self.peers.try_remove(id);
+            let topics = self.peers.try_remove(id).map(|peer| peer.topics);
+            for topic in topics.into_iter().flatten() {
+                self.members[topic].peers.retain(|peer| *peer != id);
+            }
         }
     }
 
@@ -225,7 +227,7 @@ impl Core {
                 put_reply(&mut self.out, JOIN_REF, &push);
             }
             b"phx_leave" => {
-                self.leave(id);
+                self.leave(id, push.topic);
                 put_reply(&mut self.out, JOIN_REF, &push);
                 let parts: &[&[u8]] = &[b"[\"1\",\"1\",\"", push.topic, b"\",\"phx_close\",{}]"];
                 put_frame(&mut self.out, TEXT, parts);
@@ -254,7 +256,6 @@ impl Core {
     }
 
     fn join(&mut self, id: usize, topic: &[u8]) {
-        self.leave(id);
         let topic = match self.topics.get(topic) {
             Some(topic) => *topic,
             None => {
@@ -263,16 +264,19 @@ impl Core {
                 self.members.len() - 1
             }
         };
-        self.members[topic].peers.push(id);
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.topic = Some(topic);
+        if let Some(peer) = self.peers.get_mut(id).filter(|peer| !peer.topics.contains(&topic)) {
+            peer.topics.push(topic);
+            self.members[topic].peers.push(id);
         }
     }
 
-    fn leave(&mut self, id: usize) {
-        let topic = self.peers.get_mut(id).and_then(|peer| peer.topic.take());
-        if let Some(members) = topic.and_then(|topic| self.members.get_mut(topic)) {
-            members.peers.retain(|peer| *peer != id);
+    fn leave(&mut self, id: usize, topic: &[u8]) {
+        let Some(left) = self.topics.get(topic).copied() else {
+            return;
+        };
+        self.members[left].peers.retain(|peer| *peer != id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.topics.retain(|topic| *topic != left);
         }
     }
 
@@ -314,8 +318,8 @@ impl Core {
                     continue;
                 };
                 if !members.own.contains(&member) {
-                    // What waits for it, if anything, goes with this.
-                    if peer.unwritten.is_empty() {
+                    // What waits for it, or may come from its other topics, goes with this.
+                    if peer.unwritten.is_empty() && peer.topics.len() == 1 {
                         drop(peer.write(&members.frames));
                     } else {
                         peer.unwritten.extend_from_slice(&members.frames);

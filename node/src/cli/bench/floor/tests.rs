@@ -34,6 +34,7 @@ fn scenarios_run_on_it_without_a_fault() {
         for scenario in [
             "fanout --subscribers 5 --in-flight 8 --payload 70000",
             "rooms --topics 6 --members 3",
+            "rooms --topics 6 --members 3 --topics-each-socket 4",
             "echo --sockets 5",
             "churn --sockets 3",
         ] {
