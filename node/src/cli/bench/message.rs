@@ -269,8 +269,16 @@ impl KeyScanner {
     }
 
     fn keys(&self, mut rest: &[u8], mut found: impl FnMut(u64)) {
-        while let Some(at) = self.finder.find(rest) {
-            rest = &rest[at + self.finder.needle().len()..];
+        let needle = self.finder.needle();
+        // From one key to the next: entries that follow each other are nearly always of one size.
+        let mut stride = 0;
+        loop {
+            let again = rest.get(stride..).is_some_and(|rest| rest.starts_with(needle));
+            let Some(at) = (if again { Some(stride) } else { self.finder.find(rest) }) else {
+                return;
+            };
+            stride = at;
+            rest = &rest[at + needle.len()..];
             if let Some((number, b'"')) = digits(rest) {
                 found(number);
             }

@@ -18,7 +18,6 @@ use super::{
     super::Failure,
     NodeArgs,
     client::{Endpoint, Joined},
-    message::KeyScanner,
     process,
     progress::Progress,
     report::Meter,
@@ -26,7 +25,7 @@ use super::{
     swarm::{Swarm, not_opened, run_name},
 };
 pub(super) use report::PresenceReport;
-use roster::Viewer;
+use roster::{Reader, Viewer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -218,13 +217,13 @@ impl PresenceArgs {
 
         let names = Names { run: run_name() };
         let board = Rc::new(Board::new(self.clients, self.topics));
-        let scanner = Rc::new(KeyScanner::new(&names.key_prefix()));
-        self.observe(&names, &places, (&board, &scanner), progress).await?;
+        let reader = Rc::new(RefCell::new(Reader::new(&names.key_prefix())));
+        self.observe(&names, &places, (&board, &reader), progress).await?;
         let meter = Meter::start(&servers).await?;
         let started = Instant::now();
         let seen = || board.visible.get();
         let joined = async {
-            self.join(&names, &places, (&board, &scanner)).await?;
+            self.join(&names, &places, (&board, &reader)).await?;
             // What is missing then is reported.
             drop(timeout(self.patience, board.completed()).await);
             Ok::<_, Failure>(())
@@ -250,12 +249,12 @@ impl PresenceArgs {
         &self,
         names: &Names,
         places: &Places,
-        (board, scanner): (&Rc<Board>, &Rc<KeyScanner>),
+        (board, reader): (&Rc<Board>, &Rc<RefCell<Reader>>),
         progress: Progress,
     ) -> Result<(), Failure> {
         let observers = Swarm::default();
         let opening = observers.open(self.topics, self.nodes.concurrency, |topic| {
-            let viewer = Viewer::new(board, scanner, (topic, self.topics), true);
+            let viewer = Viewer::new(board, reader, (topic, self.topics), true);
             async move {
                 let node = Places::pick(&places.observers, topic);
                 let user = names.observer(topic);
@@ -269,12 +268,12 @@ impl PresenceArgs {
         &self,
         names: &Names,
         places: &Places,
-        (board, scanner): (&Rc<Board>, &Rc<KeyScanner>),
+        (board, reader): (&Rc<Board>, &Rc<RefCell<Reader>>),
     ) -> Result<(), Failure> {
         let prefix = &names.key_prefix();
         let joining = board.swarm.open(self.clients, self.nodes.concurrency, |client| {
             let topic = client % self.topics;
-            let viewer = Viewer::new(board, scanner, (topic, self.topics), false);
+            let viewer = Viewer::new(board, reader, (topic, self.topics), false);
             async move {
                 let node = Places::pick(&places.clients, topic);
                 let user = format!("{prefix}{client}");

@@ -1,6 +1,6 @@
 //! Who a socket believes to be on its topic.
 
-use std::{rc::Rc, time::Instant};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Instant};
 
 use super::{
     super::{
@@ -9,6 +9,41 @@ use super::{
     },
     Board,
 };
+
+/// Diffs that are remembered, and their bytes at most: more is a roster, which nobody else gets.
+const RECENT: usize = 16;
+const RECENT_LEN_MAX: usize = 64 * 1024;
+
+/// Reads presence frames. All sockets of a topic on one node get the same diffs, so those are taken
+/// apart once.
+#[derive(Debug)]
+pub(super) struct Reader {
+    scanner: KeyScanner,
+    recent: VecDeque<(Box<[u8]>, Vec<KeyChange>)>,
+}
+
+impl Reader {
+    pub(super) fn new(key_prefix: &str) -> Self {
+        Self { scanner: KeyScanner::new(key_prefix), recent: VecDeque::with_capacity(RECENT) }
+    }
+
+    fn changes(&mut self, frame: &[u8], told: impl FnMut(KeyChange)) {
+        if frame.len() > RECENT_LEN_MAX {
+            self.scanner.changes(frame, told);
+            return;
+        }
+        if !self.recent.iter().any(|(known, _)| **known == *frame) {
+            let mut changes = Vec::new();
+            self.scanner.changes(frame, |change| changes.push(change));
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back((frame.into(), changes));
+        }
+        let known = self.recent.iter().rev().find(|(known, _)| **known == *frame);
+        known.into_iter().flat_map(|(_, changes)| changes).copied().for_each(told);
+    }
+}
 
 /// Which clients of one topic a socket has been told of, a bit for each: the topic's clients are
 /// every `topics`-th of the run's.
@@ -56,7 +91,7 @@ impl Roster {
 #[derive(Debug)]
 pub(super) struct Viewer {
     board: Rc<Board>,
-    scanner: Rc<KeyScanner>,
+    reader: Rc<RefCell<Reader>>,
     roster: Roster,
     observes: bool,
 }
@@ -65,19 +100,19 @@ impl Viewer {
     /// A viewer of one of so many topics, over which so many clients are spread.
     pub(super) fn new(
         board: &Rc<Board>,
-        scanner: &Rc<KeyScanner>,
+        reader: &Rc<RefCell<Reader>>,
         (topic, topics): (u64, u64),
         observes: bool,
     ) -> Self {
         let roster = Roster::new(topic, topics, board.clients());
-        Self { board: Rc::clone(board), scanner: Rc::clone(scanner), roster, observes }
+        Self { board: Rc::clone(board), reader: Rc::clone(reader), roster, observes }
     }
 
     /// Notes what a frame says of who is present.
     pub(super) fn read(&mut self, frame: &[u8], now: Instant) {
-        let Self { board, scanner, roster, observes } = self;
+        let Self { board, reader, roster, observes } = self;
         let was_whole = roster.missing == 0;
-        scanner.changes(frame, |change| {
+        reader.borrow_mut().changes(frame, |change| {
             roster.change(change);
             if let KeyChange::Join(client) = change
                 && *observes
@@ -114,6 +149,27 @@ mod tests {
             assert_eq!(Roster::new(topic, 3, 10).missing, all, "{topic}");
         }
         assert_eq!(Roster::new(5, 7, 3).missing, 0, "more topics than clients");
+    }
+
+    #[test]
+    fn a_diff_says_the_same_to_each_who_reads_it_and_few_are_kept() {
+        let mut reader = Reader::new("b-");
+        let diff = |client: usize| {
+            format!(
+                r#"[null,null,"t","presence_diff",{{"joins":{{"b-{client}":{{}}}},"leaves":{{}}}}]"#
+            )
+        };
+        for client in (0..2 * RECENT).flat_map(|client| [client, client, client / 2]) {
+            let mut changes = Vec::new();
+            reader.changes(diff(client).as_bytes(), |change| changes.push(change));
+            assert_eq!(changes, [KeyChange::Join(client as u64)]);
+        }
+        assert_eq!(reader.recent.len(), RECENT);
+        let long = diff(7).replace("{}}", &format!("{{}}{}}}", " ".repeat(RECENT_LEN_MAX)));
+        let mut changes = Vec::new();
+        reader.changes(long.as_bytes(), |change| changes.push(change));
+        assert_eq!(changes, [KeyChange::Join(7)]);
+        assert_eq!(reader.recent.len(), RECENT);
     }
 
     proptest! {
