@@ -42,6 +42,8 @@ pub(super) struct Stage<'a> {
     join: String,
     servers: Arc<Servers>,
     doomed: Option<Doomed>,
+    /// When the background began.
+    began: Instant,
     /// When each of the sockets asked to join.
     asked: Vec<Instant>,
     pub(super) joins: Histogram,
@@ -83,6 +85,7 @@ impl<'a> Stage<'a> {
             join: push(JOIN, topic, "phx_join", "{}"),
             servers,
             doomed,
+            began: Instant::now(),
             asked: Vec::new(),
             joins: Histogram::default(),
             refused: 0,
@@ -98,26 +101,26 @@ impl<'a> Stage<'a> {
         let pace = Pace::Rate(self.args.background_rate);
         self.crowd.books.measure();
         self.crowd.begin(pace, Duration::MAX, usize::MAX, &mut engine.sockets);
-        let began = Instant::now();
-        let looks_0 = self.look(engine, bar, began)?;
-        self.go_on(engine, bar, began, self.args.around)?;
-        let looks_1 = self.look(engine, bar, began)?;
+        self.began = Instant::now();
+        let looks_0 = self.look(engine, bar)?;
+        self.go_on(engine, bar, self.args.around)?;
+        let looks_1 = self.look(engine, bar)?;
         let before = self.crowd.books.take_latency();
 
         let started = Instant::now();
         let event = match self.args.event {
-            Event::Kill => self.kill(engine, bar, began)?,
-            Event::Join => self.join_all(engine, bar, began)?,
-            Event::Stop => self.stop(engine, bar, began)?,
+            Event::Kill => self.kill(engine, bar)?,
+            Event::Join => self.join_all(engine, bar)?,
+            Event::Stop => self.stop(engine, bar)?,
         };
-        self.go_on(engine, bar, began, DURING_MIN.saturating_sub(started.elapsed()))?;
-        let looks_2 = self.look(engine, bar, began)?;
+        self.go_on(engine, bar, DURING_MIN.saturating_sub(started.elapsed()))?;
+        let looks_2 = self.look(engine, bar)?;
         let during = self.crowd.books.take_latency();
 
-        self.go_on(engine, bar, began, self.args.around)?;
+        self.go_on(engine, bar, self.args.around)?;
         self.crowd.finish();
         while self.turn(engine, TURN)? {}
-        let looks_3 = self.look(engine, bar, began)?;
+        let looks_3 = self.look(engine, bar)?;
         let after = self.crowd.books.take_latency();
         let part = |to: &Option<Buckets>, from: &Option<Buckets>| {
             to.as_ref().zip(from.as_ref()).map(|(to, from)| to.since(from))
@@ -137,42 +140,26 @@ impl<'a> Stage<'a> {
         Ok(wake.is_some())
     }
 
-    fn go_on(
-        &mut self,
-        engine: &mut Engine,
-        bar: &mut Bar,
-        began: Instant,
-        time: Duration,
-    ) -> Result<(), Failure> {
+    fn go_on(&mut self, engine: &mut Engine, bar: &mut Bar, time: Duration) -> Result<(), Failure> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.turn(engine, end.saturating_duration_since(Instant::now()))?;
-            bar.show(began.elapsed().as_secs(), Instant::now());
+            bar.show(self.began.elapsed().as_secs(), Instant::now());
         }
         Ok(())
     }
 
     /// Asks the nodes for their histograms, and goes on until they have answered.
-    fn look(
-        &mut self,
-        engine: &mut Engine,
-        bar: &mut Bar,
-        began: Instant,
-    ) -> Result<Option<Buckets>, Failure> {
+    fn look(&mut self, engine: &mut Engine, bar: &mut Bar) -> Result<Option<Buckets>, Failure> {
         let servers = Arc::clone(&self.servers);
         let look: Look = thread::spawn(move || block_on(servers.buckets(METRIC)).ok().flatten());
         while !look.is_finished() {
-            self.go_on(engine, bar, began, TURN)?;
+            self.go_on(engine, bar, TURN)?;
         }
         Ok(look.join().ok().flatten())
     }
 
-    fn kill(
-        &mut self,
-        engine: &mut Engine,
-        bar: &mut Bar,
-        began: Instant,
-    ) -> Result<Duration, Failure> {
+    fn kill(&mut self, engine: &mut Engine, bar: &mut Bar) -> Result<Duration, Failure> {
         let places = self.first..self.first + self.sockets;
         let streams = places.filter_map(|place| engine.sockets.take(place)).collect();
         let started = Instant::now();
@@ -182,43 +169,33 @@ impl<'a> Stage<'a> {
             started.elapsed()
         });
         while !killing.is_finished() {
-            self.go_on(engine, bar, began, TURN)?;
+            self.go_on(engine, bar, TURN)?;
         }
         Ok(killing.join().unwrap_or_else(|_| started.elapsed()))
     }
 
     /// Sends the joins, spread evenly, and waits for the replies.
-    fn join_all(
-        &mut self,
-        engine: &mut Engine,
-        bar: &mut Bar,
-        began: Instant,
-    ) -> Result<Duration, Failure> {
+    fn join_all(&mut self, engine: &mut Engine, bar: &mut Bar) -> Result<Duration, Failure> {
         let started = Instant::now();
         let patience = self.args.patience + self.args.within;
         self.wait_for_all("joins were answered", patience, |stage| {
             let share = started.elapsed().as_secs_f64() / stage.args.within.as_secs_f64().max(1e-9);
             stage.send_joins(&mut engine.sockets, share);
             stage.turn(engine, TURN)?;
-            bar.show(began.elapsed().as_secs(), Instant::now());
+            bar.show(stage.began.elapsed().as_secs(), Instant::now());
             Ok(stage.joins.count() + stage.refused + stage.disconnected)
         })?;
         Ok(started.elapsed())
     }
 
     /// Stops the node, and waits until all of its sockets have ended.
-    fn stop(
-        &mut self,
-        engine: &mut Engine,
-        bar: &mut Bar,
-        began: Instant,
-    ) -> Result<Duration, Failure> {
+    fn stop(&mut self, engine: &mut Engine, bar: &mut Bar) -> Result<Duration, Failure> {
         let started = Instant::now();
         self.doomed.map_or(Ok(()), Doomed::stop)?;
         self.closed = Some(started);
         self.wait_for_all("sockets were closed", self.args.patience, |stage| {
             stage.turn(engine, TURN)?;
-            bar.show(began.elapsed().as_secs(), Instant::now());
+            bar.show(stage.began.elapsed().as_secs(), Instant::now());
             Ok(stage.closes.count() + stage.disconnected)
         })?;
         Ok(self.closed.map_or(Duration::ZERO, |closed| closed.saturating_duration_since(started)))
