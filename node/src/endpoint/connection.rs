@@ -453,8 +453,8 @@ fn send_state(
     }
     let first = Bytes::from([head(Opcode::Text, len).as_ref(), first.payload()].concat());
     flush.note(len);
-    // A socket that this overflows is closed, as its owner sees next.
-    let _ = mailbox.push_reply([first, state.payload.slice(1..), behind], flush);
+    // Into a closed mailbox nothing needs to go.
+    let _ = mailbox.push_state([first, state.payload.slice(1..), behind], flush);
 }
 
 fn refusal_of(error: TrackError) -> Refusal {

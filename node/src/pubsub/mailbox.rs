@@ -231,6 +231,15 @@ impl Mailbox {
         self.queue(0, flush, |queue, limit| queue.push_reply(pieces, limit))
     }
 
+    /// Queues the pieces of a presence state, which others share.
+    pub fn push_state(
+        self: &Arc<Self>,
+        pieces: impl IntoIterator<Item = Bytes>,
+        flush: &mut Flush,
+    ) -> Pushed {
+        self.queue(0, flush, |queue, _| queue.push_state(pieces))
+    }
+
     /// Queues the last words after the mailbox was closed.
     pub fn push_last(self: &Arc<Self>, frame: Bytes, flush: &mut Flush) {
         let mut inner = self.lock();
@@ -523,7 +532,7 @@ impl Mailbox {
 
     fn is_behind(&self, inner: &Inner) -> bool {
         let owners = self.socket().is_none() || inner.phase == Phase::Owner;
-        owners && inner.queue.reply_bytes() > UNREAD_MAX
+        owners && inner.queue.answer_bytes() > UNREAD_MAX
     }
 
     // === time ===

@@ -49,6 +49,7 @@ enum Kind {
     Broadcast,
     Presence,
     Reply,
+    State,
 }
 
 /// A broadcast for one channel.
@@ -88,6 +89,8 @@ pub(super) struct Queue {
     data: u32,
     /// Bytes of replies.
     replies: u32,
+    /// Bytes of presence states that are shared with others.
+    states: u32,
 }
 
 impl Queue {
@@ -101,12 +104,12 @@ impl Queue {
 
     /// Bytes waiting, each item counted with [`ITEM_OVERHEAD`].
     pub(super) fn bytes(&self) -> usize {
-        self.data as usize + self.replies as usize
+        self.data as usize + self.answer_bytes()
     }
 
-    /// Bytes of replies among them.
-    pub(super) fn reply_bytes(&self) -> usize {
-        self.replies as usize
+    /// Bytes of replies and states among them.
+    pub(super) fn answer_bytes(&self) -> usize {
+        self.replies as usize + self.states as usize
     }
 
     pub(super) fn push(&mut self, offer: Offer, frame: Bytes, limit: u32) -> Queued {
@@ -176,18 +179,22 @@ impl Queue {
         if self.replies > limit.saturating_mul(REPLY_LIMITS) {
             return Queued::Full;
         }
+        self.append_pieces(pieces, Kind::Reply);
+        Queued::After(0)
+    }
+
+    /// Queues the pieces of a presence state: of any size, as others share it. Whoever asks for more
+    /// should wait until it is read.
+    pub(super) fn push_state(&mut self, pieces: impl IntoIterator<Item = Bytes>) -> Queued {
+        self.append_pieces(pieces, Kind::State);
+        Queued::After(0)
+    }
+
+    fn append_pieces(&mut self, pieces: impl IntoIterator<Item = Bytes>, kind: Kind) {
         for (at, frame) in pieces.into_iter().enumerate() {
             let attached = at > 0;
-            self.append(Item {
-                frame,
-                channel: 0,
-                event: 0,
-                kind: Kind::Reply,
-                frames: 1,
-                attached,
-            });
+            self.append(Item { frame, channel: 0, event: 0, kind, frames: 1, attached });
         }
-        Queued::After(0)
     }
 
     /// A channel that lost diffs, if there is one.
@@ -264,7 +271,7 @@ impl Queue {
         }
         taken.truncate(begun);
         taken.append(&mut self.items);
-        (self.data, self.replies) = (0, 0);
+        (self.data, self.replies, self.states) = (0, 0, 0);
         taken.into_iter().for_each(|item| self.append(item));
     }
 
@@ -273,7 +280,7 @@ impl Queue {
         self.spill();
         let mut dropped = std::mem::take(&mut self.items);
         self.stale = None;
-        (self.data, self.replies) = (0, 0);
+        (self.data, self.replies, self.states) = (0, 0, 0);
         while let Some(rest) = dropped.pop_front_if(|first| first.attached) {
             self.append(rest);
         }
@@ -345,6 +352,7 @@ impl Queue {
         match kind {
             Kind::Broadcast | Kind::Presence => &mut self.data,
             Kind::Reply => &mut self.replies,
+            Kind::State => &mut self.states,
         }
     }
 }

@@ -80,7 +80,7 @@ fn replies_have_room_of_their_own_but_not_without_end() {
     let reply = |queue: &mut Queue| queue.push_reply([frame(b'r')], LIMIT);
     let queued = (0..).take_while(|_| reply(&mut queue) == Queued::After(0)).count();
     assert_eq!(queued, 4 * 10 + 1, "one is taken beyond four limits");
-    assert_eq!(queue.reply_bytes(), 41 * (FRAME + ITEM_OVERHEAD));
+    assert_eq!(queue.answer_bytes(), 41 * (FRAME + ITEM_OVERHEAD));
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn bytes_that_are_written_of_a_frame_count_no_more() {
     write_part(&mut queue, 1, 1);
     assert_eq!(queue.bytes(), LIMIT as usize - FRAME - ITEM_OVERHEAD);
     queue.push_reply([frame(b'r')], LIMIT);
-    let replies = queue.reply_bytes();
+    let replies = queue.answer_bytes();
     write_part(&mut queue, 10, 40);
-    assert_eq!((queue.reply_bytes(), queue.bytes()), (replies - 40, replies - 40));
+    assert_eq!((queue.answer_bytes(), queue.bytes()), (replies - 40, replies - 40));
 }
 
 #[test]

@@ -283,7 +283,7 @@ proptest! {
             let queue = &subject.queue;
             let taken = subject.taken.as_ref().map_or(0, VecDeque::len);
             prop_assert_eq!(queue.bytes(), model.bytes(false) + model.bytes(true));
-            prop_assert_eq!(queue.reply_bytes(), model.bytes(true));
+            prop_assert_eq!(queue.answer_bytes(), model.bytes(true));
             prop_assert_eq!(queue.stale(), model.stale.first().copied());
             prop_assert_eq!(queue.len() + taken, model.waiting.len());
         }
