@@ -11,6 +11,7 @@ use std::{
         },
     },
     task::{Context, Poll},
+    thread,
     time::Instant,
 };
 
@@ -20,8 +21,12 @@ use tokio::runtime::Handle;
 
 use super::{Broadcast, Latency, Mailbox, Pushed, Registry, SubscriberId, run::Run};
 
-/// Mailboxes that one thread writes before others get a turn: under a millisecond of system calls.
-const SLICE: usize = 96;
+/// Mailboxes that are written at once, by whoever has pushed into them; more are written in slices.
+const AT_ONCE: usize = 96;
+
+/// Mailboxes that a writer writes before others get a turn: a fraction of a millisecond. Clients on
+/// this machine want their turn as well, or what they have to read piles up until all is written.
+const SLICE: usize = 32;
 
 /// Bytes that one input may queue before they are written: a quarter of a mailbox by default.
 const UNWRITTEN_MAX: usize = 64 * 1024;
@@ -160,13 +165,13 @@ impl Flush {
         self.dirty.push(Arc::clone(mailbox));
     }
 
-    /// Writes: a few mailboxes at once, many in slices by tasks of their own, which leave one worker
-    /// thread to others.
+    /// Writes: a few mailboxes at once, many in slices by a task for each worker thread, between which
+    /// others get their turn.
     pub fn write(mut self) -> Writing {
         self.settle();
         let dirty = mem::take(&mut self.dirty);
         let begun = self.begun.take();
-        let runtime = (dirty.len() > SLICE).then(Handle::try_current).and_then(Result::ok);
+        let runtime = (dirty.len() > AT_ONCE).then(Handle::try_current).and_then(Result::ok);
         match runtime {
             Some(runtime) => spread(&runtime, dirty, begun),
             None => {
@@ -206,7 +211,7 @@ fn write_all(dirty: &[Arc<Mailbox>]) {
 }
 
 fn spread(runtime: &Handle, dirty: Vec<Arc<Mailbox>>, begun: Option<Begun>) -> Writing {
-    let writers = runtime.metrics().num_workers().saturating_sub(1).max(1);
+    let writers = runtime.metrics().num_workers().max(1);
     let shared = Arc::new(Shared {
         dirty,
         next: AtomicUsize::new(0),
@@ -231,6 +236,7 @@ impl Writer {
                 return;
             };
             write_all(&rest[..rest.len().min(SLICE)]);
+            thread::yield_now();
             tokio::task::yield_now().await;
         }
     }

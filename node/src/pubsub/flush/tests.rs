@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::pubsub::{Outlet, tests::pair};
 
-/// More than one slice, and no whole number of them.
-const MANY: usize = 2 * SLICE + 7;
+/// More than are written at once, and no whole number of slices.
+const MANY: usize = AT_ONCE + SLICE + 7;
 
 fn waits(writing: &mut Writing) -> bool {
     Pin::new(writing).poll(&mut Context::from_waker(Waker::noop())).is_pending()
