@@ -31,6 +31,11 @@ sim *args=("--seed " + `date +%s` + " --seeds 400"):
 bench *args="fanout":
     cargo run --release -- bench {{args}}
 
+# The cost curves of docs/PERFORMANCE.md, and their charts
+curves *names:
+    cargo build --release
+    WINGBEAT_BIN=target/release/wingbeat bench/curves {{names}}
+
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
 

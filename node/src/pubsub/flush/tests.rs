@@ -90,7 +90,7 @@ async fn many_mailboxes_are_written_by_the_thread_that_waits() {
 #[tokio::test]
 async fn many_mailboxes_are_written_where_there_are_no_tasks() {
     let (clients, flush) = crowd(MANY, Flush::new()).await;
-    let written = std::thread::spawn(|| flush.write().is_done()).join().unwrap();
+    let written = thread::spawn(|| flush.write().is_done()).join().unwrap();
     assert!(written && all_came(&clients));
 }
 
