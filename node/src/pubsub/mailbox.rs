@@ -1,11 +1,11 @@
 //! What waits for one socket, and the way out of it.
 
 mod queue;
+mod write;
 
 use std::{
     collections::VecDeque,
     fmt,
-    io::{self, IoSlice},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -14,15 +14,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::Flush;
 pub use queue::{ITEM_OVERHEAD, Offer, Overflow};
 use queue::{Item, LIMIT_MAX, Queue, Queued};
-
-/// Frames in one write.
-const WRITE_FRAMES: usize = 64;
+use write::{WRITE_FRAMES, Written, write, write_one};
 
 /// Writes by whoever pushed before the owner has to go on: a mailbox that others fill as fast as it
 /// is written must not keep anybody.
@@ -145,14 +142,6 @@ enum Phase {
     Cleared,
     /// The owner.
     Owner,
-}
-
-/// What became of a write.
-enum Written {
-    All,
-    /// The socket takes no more for now.
-    Part,
-    Failed,
 }
 
 impl Mailbox {
@@ -623,35 +612,6 @@ impl Inner {
             self.phase = Phase::Cleared;
         }
         self.queue.clear()
-    }
-}
-
-/// Writes one frame. Past the reactor, which has nothing to say as long as all is taken.
-fn write_one(stream: &TcpStream, frame: &Bytes) -> (usize, Written) {
-    let sent = match SockRef::from(stream).send(frame) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(frame),
-        sent => sent,
-    };
-    outcome(sent, frame.len())
-}
-
-/// Writes frames, in one call.
-fn write(stream: &TcpStream, items: &VecDeque<Item>) -> (usize, Written) {
-    let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
-    for (slice, item) in slices.iter_mut().zip(items) {
-        *slice = IoSlice::new(&item.frame);
-    }
-    let slices = &slices[..items.len().min(WRITE_FRAMES)];
-    let all = slices.iter().map(|slice| slice.len()).sum();
-    outcome(stream.try_write_vectored(slices), all)
-}
-
-fn outcome(sent: io::Result<usize>, all: usize) -> (usize, Written) {
-    match sent {
-        Ok(bytes) if bytes == all => (bytes, Written::All),
-        Ok(bytes) => (bytes, Written::Part),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Written::Part),
-        Err(_) => (0, Written::Failed),
     }
 }
 
