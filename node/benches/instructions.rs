@@ -14,7 +14,7 @@ use presence::{NodeIx, Topic};
 use wingbeat::{
     internals::{Session, encode},
     pubsub::{
-        Broadcast, Flush, Format, Mailbox, Outlet, Overflow, Registry, Routes, Subscriber,
+        Broadcast, Flush, Format, Mailbox, Outlet, Overflow, Payload, Registry, Routes, Subscriber,
         Subscription,
     },
 };
@@ -111,7 +111,7 @@ impl Room {
         let mut bytes = self.said[said as usize].clone();
         let mut flush = Flush::new();
         let done = self.session.read(&mut bytes, speaker, &mut flush, |event, payload, flush| {
-            let broadcast = Broadcast::new(topic, event, payload.as_bytes(), encode);
+            let broadcast = Broadcast::new(topic, event, payload, encode);
             registry.publish(&broadcast, None, flush);
         });
         done.unwrap();
@@ -125,7 +125,8 @@ impl Room {
         let (header, payload) = wire::decode_broadcast(&frame).unwrap().unwrap();
         let topic: Topic = header.topic.parse().unwrap();
         let mut flush = Flush::new();
-        let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
+        let payload = Payload::new(header.kind, &payload);
+        let broadcast = Broadcast::new(&topic, header.event, payload, encode);
         self.registry.publish(&broadcast, None, &mut flush);
         self.take_out(flush, SUBSCRIBERS);
     }

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use presence::Time;
 
 use crate::{
-    pubsub::{Flush, Format, Mailbox},
+    framing::Framing,
+    pubsub::{Flush, Format, Mailbox, Payload},
     socket::{Action, Close, Limits, Push, Socket, Status, Version},
     websocket::{Decoder, Message, Rules, Violation},
 };
 
 const RULES: Rules = Rules { message_max: 1 << 20, inflate: true };
 
-/// The frame of a broadcast in a format, as a node encodes it.
-pub fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
+/// The frame of a broadcast in a format, as a node encodes it; `None` when it has no form there.
+pub fn encode(format: Format, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
     crate::wire_format::encode(format, topic, event, payload)
 }
 
@@ -78,16 +79,19 @@ impl Session {
         text: &str,
         mailbox: &Arc<Mailbox>,
         flush: &mut Flush,
-        on_push: impl FnOnce(&str, &str, &mut Flush),
+        on_push: impl FnOnce(&str, Payload<'_>, &mut Flush),
     ) -> Result<(), Refused> {
         if let Some(push) = self.socket.handle_text(text, &|_| Some(0), Time::ZERO)? {
             let Push { id, event, payload, reference, .. } = push;
             on_push(&event, payload, flush);
-            self.socket.reply(id, reference.as_bytes(), Status::Ok, b"{}");
+            self.socket.reply(id, reference.as_bytes(), Status::Ok, Payload::Json(b"{}"));
         }
         while let Some(action) = self.socket.poll_action() {
             match action {
-                Action::Send(frame) => flush.reply(mailbox, frame.into_text()),
+                Action::Send(frame) => {
+                    let frame = Framing::WebSocket { deflate: false }.frame(frame);
+                    frame.into_iter().for_each(|frame| flush.reply(mailbox, frame));
+                }
                 Action::Join { id, .. } => self.socket.join_ok(id, b"{}"),
                 Action::Leave { .. } | Action::Push { .. } => {}
             }
@@ -104,7 +108,7 @@ impl Session {
         read: &mut [u8],
         mailbox: &Arc<Mailbox>,
         flush: &mut Flush,
-        mut on_push: impl FnMut(&str, &str, &mut Flush),
+        mut on_push: impl FnMut(&str, Payload<'_>, &mut Flush),
     ) -> Result<(), Refused> {
         let mut decoder = std::mem::take(&mut self.decoder);
         let done = decoder.decode(read, &RULES, |message| {

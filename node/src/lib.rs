@@ -27,6 +27,7 @@ mod commands;
 mod dashboard;
 mod discovery;
 mod endpoint;
+mod framing;
 mod mailboxes;
 mod node;
 mod peers;

@@ -6,13 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cluster::wire::{self, PayloadKind};
+use cluster::wire;
 use presence::{NodeIx, Topic, shard_of};
 use transport::{Link, SendError};
 
 use crate::{
     peers::lanes,
-    pubsub::{Broadcast, Flush, Registry, Routes, SubscriberId, Writing},
+    pubsub::{Broadcast, Flush, Payload, Registry, Routes, SubscriberId, Writing},
     wire_format::encode,
 };
 
@@ -107,7 +107,7 @@ impl Publisher {
         &self,
         topic: &Topic,
         event: &str,
-        payload: &[u8],
+        payload: Payload<'_>,
         except: Option<SubscriberId>,
         flush: &mut Flush,
     ) {
@@ -117,7 +117,7 @@ impl Publisher {
         }
     }
 
-    fn forward(&self, topic: &Topic, event: &str, payload: &[u8]) {
+    fn forward(&self, topic: &Topic, event: &str, payload: Payload<'_>) {
         let hash = topic.hash64();
         let shard = shard_of(hash, u16::try_from(self.sequences.len()).unwrap_or(u16::MAX));
         let mut parts = None;
@@ -125,17 +125,17 @@ impl Publisher {
             let Some(link) = self.links.get(peer) else {
                 return;
             };
-            let (head, payload) = parts.get_or_insert_with(|| {
+            let (head, bytes) = parts.get_or_insert_with(|| {
                 let sequence = &self.sequences[usize::from(shard)];
                 let head = wire::encode_broadcast(&wire::Broadcast {
                     topic: topic.as_str(),
                     event,
-                    kind: PayloadKind::Json,
+                    kind: payload.kind(),
                     sequence: sequence.fetch_add(1, Ordering::Relaxed) + 1,
                 });
-                (head, Bytes::copy_from_slice(payload))
+                (head, Bytes::copy_from_slice(payload.bytes()))
             });
-            let sent = link.send_parts(lanes::data(shard), head.clone(), payload.clone());
+            let sent = link.send_parts(lanes::data(shard), head.clone(), bytes.clone());
             let counter = match sent {
                 Ok(()) => &self.stats.forwarded,
                 Err(SendError::Closed) => &self.links.lost,
@@ -171,9 +171,9 @@ impl Publisher {
         };
         let topic: Topic =
             header.topic.parse().map_err(|error: presence::InvalidTopic| error.to_string())?;
-        // No client of this release reads binary payloads.
-        if header.kind == PayloadKind::Json && self.registry.subscribers(&topic) > 0 {
-            let broadcast = Broadcast::new(&topic, header.event, &payload, encode);
+        if self.registry.subscribers(&topic) > 0 {
+            let payload = Payload::new(header.kind, &payload);
+            let broadcast = Broadcast::new(&topic, header.event, payload, encode);
             self.registry.publish(&broadcast, None, flush);
         } else {
             self.stats.received_unwanted.fetch_add(1, Ordering::Relaxed);

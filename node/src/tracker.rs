@@ -21,7 +21,7 @@ use presence::{
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Broadcast, Flush, Registry, Routes},
+    pubsub::{Broadcast, Flush, Payload, Registry, Routes},
     wire_format::encode,
 };
 
@@ -352,7 +352,8 @@ impl Tracker {
             for diff in diffs {
                 let mut flush = Flush::new();
                 let payload = render_diff(&diff);
-                let broadcast = Broadcast::new(&diff.topic, "presence_diff", &payload, encode);
+                let payload = Payload::Json(&payload);
+                let broadcast = Broadcast::new(&diff.topic, "presence_diff", payload, encode);
                 self.registry.presence(&broadcast, diff.version, &mut flush);
                 flush.write().await;
             }

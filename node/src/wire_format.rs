@@ -3,20 +3,44 @@
 use bytes::Bytes;
 
 use crate::{
-    pubsub::Format,
-    socket::{Version, encode_broadcast},
+    framing::quoted,
+    pubsub::{Format, Payload},
+    socket::{Version, encode_binary_broadcast, encode_broadcast},
     tracker::push_json_string,
     websocket::{FrameBuf, deflate_text},
 };
 
-/// Encodes a broadcast, as it goes on the wire: once per format in use, never per subscriber.
-pub(crate) fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
+/// Encodes a broadcast, as it goes on the wire: once per format in use, never per subscriber. `None`
+/// when the format has no form for it.
+pub(crate) fn encode(
+    format: Format,
+    topic: &str,
+    event: &str,
+    payload: Payload<'_>,
+) -> Option<Bytes> {
+    match payload {
+        Payload::Json(json) => Some(encode_json(format, topic, event, json)),
+        Payload::Binary(data) => match format {
+            // Who sends bytes has made them short.
+            Format::V2 | Format::V2Deflated => {
+                encode_binary_broadcast(topic, event, data).map(FrameBuf::into_binary)
+            }
+            Format::Tcp => encode_binary_broadcast(topic, event, data).map(FrameBuf::into_prefixed),
+            Format::V1 | Format::V1Deflated | Format::Sse | Format::PollV1 | Format::PollV2 => None,
+        },
+    }
+}
+
+fn encode_json(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
     match format {
         Format::V1 => encode_broadcast(Version::V1, topic, event, payload).into_text(),
         Format::V2 => encode_broadcast(Version::V2, topic, event, payload).into_text(),
         Format::V1Deflated => deflated(encode_broadcast(Version::V1, topic, event, payload)),
         Format::V2Deflated => deflated(encode_broadcast(Version::V2, topic, event, payload)),
         Format::Sse => encode_sse(topic, event, payload),
+        Format::Tcp => encode_broadcast(Version::V2, topic, event, payload).into_prefixed(),
+        Format::PollV1 => quoted(encode_broadcast(Version::V1, topic, event, payload).payload()),
+        Format::PollV2 => quoted(encode_broadcast(Version::V2, topic, event, payload).payload()),
     }
 }
 

@@ -4,7 +4,7 @@ use divan::Bencher;
 use presence::Topic;
 use wingbeat::{
     internals::encode,
-    pubsub::{Broadcast, Flush, Registry, Subscription},
+    pubsub::{Broadcast, Flush, Payload, Registry, Subscription},
 };
 
 use super::{PAYLOAD, drain, mailbox, subscribe, topic};
@@ -43,7 +43,8 @@ fn publish(bencher: Bencher<'_, '_>, (messages, subscribers): (usize, usize)) {
     bencher.counter(divan::counter::ItemsCount::new(messages * subscribers)).bench_local(|| {
         let mut flush = Flush::new();
         for _ in 0..messages {
-            registry.publish(&Broadcast::new(&here, "new_msg", PAYLOAD, encode), None, &mut flush);
+            let broadcast = Broadcast::new(&here, "new_msg", Payload::Json(PAYLOAD), encode);
+            registry.publish(&broadcast, None, &mut flush);
         }
         drop(flush);
         mailboxes.iter().map(|mailbox| drain(mailbox)).sum::<usize>()

@@ -10,7 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     api::{disconnect::disconnect, error::ApiError},
     node::Shared,
-    pubsub::Flush,
+    pubsub::{Flush, Payload},
     socket::{has_lone_surrogate, reserved_event},
 };
 
@@ -56,7 +56,7 @@ pub(super) async fn post(
         if event == DISCONNECT {
             disconnect(&shared, topic.to_string()).await;
         } else {
-            shared.publisher.publish(&topic, &event, &payload, None, &mut flush);
+            shared.publisher.publish(&topic, &event, Payload::Json(&payload), None, &mut flush);
         }
     }
     flush.write().await;

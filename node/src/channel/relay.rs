@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     config::{self, ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
-    pubsub::Overflow,
+    pubsub::{Overflow, Payload},
     socket::reserved_event,
 };
 
@@ -125,31 +125,34 @@ impl Relay {
     /// What a client is listed with when it joins: the `meta` of its join payload.
     pub(crate) fn join_meta(payload: &[u8], online_at: u64) -> Result<Vec<u8>, Refusal> {
         #[derive(Deserialize)]
-        struct Payload<'a> {
+        struct Joined<'a> {
             #[serde(borrow)]
             meta: Option<&'a RawValue>,
         }
         // A payload with two metas is no reason to refuse the join.
-        let meta = serde_json::from_slice::<Payload<'_>>(payload).ok().and_then(|p| p.meta);
+        let meta = serde_json::from_slice::<Joined<'_>>(payload).ok().and_then(|p| p.meta);
         meta_with_time(meta, online_at)
     }
 
     /// Reads a `presence` event.
     pub(crate) fn presence_request(
-        payload: &[u8],
+        payload: Payload<'_>,
         online_at: u64,
     ) -> Result<PresenceRequest, Refusal> {
         #[derive(Deserialize)]
-        struct Payload<'a> {
+        struct Request<'a> {
             #[serde(borrow, rename = "type")]
             kind: std::borrow::Cow<'a, str>,
             #[serde(borrow)]
             meta: Option<&'a RawValue>,
         }
-        let payload: Payload<'_> =
-            serde_json::from_slice(payload).map_err(|_| Refusal::InvalidPresence)?;
-        match &*payload.kind {
-            "track" => meta_with_time(payload.meta, online_at).map(PresenceRequest::Track),
+        let Payload::Json(json) = payload else {
+            return Err(Refusal::InvalidPresence);
+        };
+        let request: Request<'_> =
+            serde_json::from_slice(json).map_err(|_| Refusal::InvalidPresence)?;
+        match &*request.kind {
+            "track" => meta_with_time(request.meta, online_at).map(PresenceRequest::Track),
             "untrack" => Ok(PresenceRequest::Untrack),
             _ => Err(Refusal::InvalidPresence),
         }
@@ -214,12 +217,14 @@ mod tests {
 
     #[test]
     fn presence_can_be_tracked_and_untracked_by_hand() {
-        let request = |payload: &str| Relay::presence_request(payload.as_bytes(), 7);
+        let request = |payload: &str| Relay::presence_request(Payload::Json(payload.as_bytes()), 7);
         let tracked = PresenceRequest::Track(br#"{"a":1,"online_at":7}"#.to_vec());
         assert_eq!(request(r#"{"type":"track","meta":{"a":1}}"#), Ok(tracked));
         assert_eq!(request(r#"{"type":"untrack"}"#), Ok(PresenceRequest::Untrack));
         assert_eq!(request(r#"{"type":"dance"}"#), Err(Refusal::InvalidPresence));
         assert_eq!(request("7"), Err(Refusal::InvalidPresence));
+        let bytes = Payload::Binary(br#"{"type":"untrack"}"#);
+        assert_eq!(Relay::presence_request(bytes, 7), Err(Refusal::InvalidPresence));
     }
 
     #[test]

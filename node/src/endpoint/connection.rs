@@ -17,13 +17,14 @@ use crate::{
     channel::{PresenceRequest, Refusal, Relay},
     config::PresenceMode,
     endpoint::upgrade::Client,
+    framing::Framing,
     mailboxes::Listed,
     node::Shared,
-    pubsub::{CloseReason, Control, Flush, Format, Mailbox, Outlet, Subscriber, Subscription},
-    socket::{Action, ChannelId, Close, Push, Refused, Socket, Status, Version},
+    pubsub::{CloseReason, Control, Flush, Mailbox, Outlet, Payload, Subscriber, Subscription},
+    socket::{Action, ChannelId, Close, Frame, Push, Refused, Socket, Status},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
-    websocket::{FrameBuf, Opcode, Rules, head},
+    websocket::{FrameBuf, Rules},
 };
 
 /// A state up to this long is copied into each client's frame; a longer one is shared by all.
@@ -79,7 +80,8 @@ impl Connection {
     /// What its client may send.
     pub(super) fn rules(&self) -> Rules {
         let message_max = self.shared.config.http.max_frame_size.bytes();
-        Rules { message_max, inflate: self.client.deflate }
+        let inflate = self.client.framing == Framing::WebSocket { deflate: true };
+        Rules { message_max, inflate }
     }
 
     /// The time, as mailboxes count it.
@@ -93,14 +95,28 @@ impl Connection {
         let router = &self.shared.router;
         let now = self.shared.clock.now();
         let push = self.socket.handle_text(frame, &|topic| router.find(topic), now)?;
-        self.count_refused();
+        self.handled(push, flush);
+        Ok(())
+    }
+
+    /// Takes a binary frame of the client.
+    pub(super) fn handle_binary(&mut self, frame: &[u8], flush: &mut Flush) -> Result<(), Close> {
+        flush.lighten();
+        let router = &self.shared.router;
+        let now = self.shared.clock.now();
+        let push = self.socket.handle_binary(frame, &|topic| router.find(topic), now)?;
+        self.handled(push, flush);
+        Ok(())
+    }
+
+    fn handled(&mut self, push: Option<Push<'_>>, flush: &mut Flush) {
         match push {
             Some(push) => self.push(&push, flush),
             // Joins and leaves take place after the broadcasts before them.
             None => flush.settle(),
         }
         self.carry_out(flush);
-        Ok(())
+        self.count_refused();
     }
 
     fn count_refused(&mut self) {
@@ -109,12 +125,8 @@ impl Connection {
             let stats = &self.shared.stats;
             stats.joins_refused.fetch_add(refused.joins.into(), Ordering::Relaxed);
             stats.events_over_rate.fetch_add(refused.events.into(), Ordering::Relaxed);
+            self.shared.registry.stats().count_formless(refused.formless.into());
         }
-    }
-
-    /// Takes a binary frame of the client.
-    pub(super) fn handle_binary(&mut self, frame: &[u8]) -> Result<(), Close> {
-        self.socket.handle_binary(frame)
     }
 
     /// Does one thing that others want of the socket; `Some` when that is to close it.
@@ -176,9 +188,9 @@ impl Connection {
                     flush.settle();
                     drop(data);
                 }
-                Action::Push { id, route, event, payload, reference } => {
-                    let payload = std::str::from_utf8(&payload).unwrap_or("null");
-                    let reference = std::str::from_utf8(reference.as_bytes()).unwrap_or("null");
+                Action::Push { id, route, event, kind, payload, reference } => {
+                    let payload = Payload::new(kind, &payload);
+                    let reference = String::from_utf8_lossy(reference.as_bytes());
                     let event = (*event).into();
                     self.push(&Push { id, route, event, payload, reference }, flush);
                 }
@@ -186,8 +198,11 @@ impl Connection {
         }
     }
 
-    fn send(&self, frame: FrameBuf, flush: &mut Flush) {
-        send(&self.mailbox, frame, flush);
+    fn send(&self, frame: Frame, flush: &mut Flush) {
+        match self.client.framing.frame(frame) {
+            Some(frame) => flush.reply(&self.mailbox, frame),
+            None => self.shared.registry.stats().count_formless(1),
+        }
     }
 
     fn join(
@@ -244,12 +259,7 @@ impl Connection {
         let subscriber = Subscriber {
             mailbox: Arc::clone(&self.mailbox),
             channel: id.to_bits(),
-            format: match (self.client.version, self.client.deflate) {
-                (Version::V1, false) => Format::V1,
-                (Version::V2, false) => Format::V2,
-                (Version::V1, true) => Format::V1Deflated,
-                (Version::V2, true) => Format::V2Deflated,
-            },
+            format: self.client.framing.format(self.client.version),
             overflow: relay.overflow(),
             presence_after: None,
         };
@@ -272,9 +282,9 @@ impl Connection {
 
     /// Subscribes the client. The reply goes before whatever the subscription brings.
     fn subscribe(&mut self, id: ChannelId, topic: &Topic, who: Subscriber, flush: &mut Flush) {
-        let (socket, mailbox) = (&mut self.socket, &self.mailbox);
+        let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
         let subscription = self.shared.registry.subscribe_after(topic, who, || {
-            answer_join(socket, mailbox, id, flush);
+            way.answer_join(socket, id, flush);
         });
         self.settle(id, None, None, subscription);
     }
@@ -288,13 +298,13 @@ impl Connection {
         meta: Option<&[u8]>,
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
-        let (socket, mailbox) = (&mut self.socket, &self.mailbox);
+        let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
         let own = meta.map(|meta| (&*self.client.key, meta));
         let begin = |state: &State| {
             let who = Subscriber { presence_after: Some(state.version), ..who };
             self.shared.registry.subscribe_after(topic, who, || {
-                answer_join(socket, mailbox, id, flush);
-                send_state(socket, mailbox, id, state, flush);
+                way.answer_join(socket, id, flush);
+                way.send_state(socket, id, state, flush);
             })
         };
         let watched = self.shared.tracker.watch(topic, own, begin);
@@ -328,6 +338,7 @@ impl Connection {
                 (Status::Error, refusal.response())
             }
         };
+        let response = Payload::Json(response);
         self.socket.reply(push.id, push.reference.as_bytes(), status, response);
     }
 
@@ -336,9 +347,8 @@ impl Connection {
         let Some(relay) = self.shared.router.get(push.route) else {
             return Ok(false);
         };
-        let payload = push.payload.as_bytes();
         if push.event == "presence" && relay.presence() == PresenceMode::Manual {
-            let request = Relay::presence_request(payload, unix_seconds())?;
+            let request = Relay::presence_request(push.payload, unix_seconds())?;
             flush.settle();
             if let Some(Some(member)) = self.socket.data_mut(push.id) {
                 member.change_presence(&self.shared, &self.client.key, request)?;
@@ -352,7 +362,7 @@ impl Connection {
             };
             let except = (!relay.delivers_to_sender()).then(|| sender.id());
             let publisher = &self.shared.publisher;
-            publisher.publish(sender.topic(), &push.event, payload, except, flush);
+            publisher.publish(sender.topic(), &push.event, push.payload, except, flush);
         }
         Ok(relay.acknowledges())
     }
@@ -360,6 +370,7 @@ impl Connection {
     /// Diffs did not fit into the mailbox: a fresh state takes their place.
     fn resync(&self, id: ChannelId, flush: &mut Flush) {
         let (socket, mailbox) = (&self.socket, &self.mailbox);
+        let way = Way::of(&self.client, mailbox);
         let Some((topic, _, Some(Membership { stage: Stage::Joined(subscription), .. }))) =
             socket.channel(id)
         else {
@@ -368,7 +379,7 @@ impl Connection {
         self.shared.tracker.resume(topic, |state| {
             subscription.set_presence_after(state.version, || {
                 mailbox.resynced(id.to_bits());
-                send_state(socket, mailbox, id, state, flush);
+                way.send_state(socket, id, state, flush);
             });
         });
         self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
@@ -411,50 +422,55 @@ impl Membership {
     }
 }
 
-/// The reply of a join, then the end of former ones of its topic. What the client pushed meanwhile
-/// is left to do.
-fn answer_join(
-    socket: &mut Socket<Membership>,
-    mailbox: &Arc<Mailbox>,
-    id: ChannelId,
-    flush: &mut Flush,
-) {
-    socket.join_ok(id, OK);
-    while let Some(frame) = socket.poll_frame() {
-        send(mailbox, frame, flush);
-    }
+/// The way to a client, apart from its session.
+struct Way<'a> {
+    framing: Framing,
+    mailbox: &'a Arc<Mailbox>,
 }
 
-fn send(mailbox: &Arc<Mailbox>, frame: FrameBuf, flush: &mut Flush) {
-    flush.reply(mailbox, frame.into_text());
-}
+impl<'a> Way<'a> {
+    fn of(client: &Client, mailbox: &'a Arc<Mailbox>) -> Self {
+        Self { framing: client.framing, mailbox }
+    }
 
-/// Who is there. What a thousand joiners are told alike is not copied for each.
-fn send_state(
-    socket: &Socket<Membership>,
-    mailbox: &Arc<Mailbox>,
-    id: ChannelId,
-    state: &State,
-    flush: &mut Flush,
-) {
-    let Some((before, behind)) = socket.push_around(id, "presence_state") else {
-        return;
-    };
-    let [own, comma, others] = state.pieces();
-    let len = before.len() + 1 + own.len() + comma.len() + others.len() + behind.len();
-    let mut first = FrameBuf::with_capacity(before.len() + own.len() + 2);
-    for piece in [before.as_slice(), b"{", own, comma] {
-        first.extend_from_slice(piece);
+    /// The reply of a join, then the end of former ones of its topic. What the client pushed meanwhile
+    /// is left to do.
+    fn answer_join(&self, socket: &mut Socket<Membership>, id: ChannelId, flush: &mut Flush) {
+        socket.join_ok(id, OK);
+        while let Some(frame) = socket.poll_frame() {
+            // They are texts, which every way has a form for.
+            if let Some(frame) = self.framing.frame(frame) {
+                flush.reply(self.mailbox, frame);
+            }
+        }
     }
-    if state.payload.len() <= STATE_COPIED_MAX {
-        first.extend_from_slice(others);
-        first.extend_from_slice(&behind);
-        return send(mailbox, first, flush);
+
+    /// Who is there. What a thousand joiners are told alike is not copied for each.
+    fn send_state(
+        &self,
+        socket: &Socket<Membership>,
+        id: ChannelId,
+        state: &State,
+        flush: &mut Flush,
+    ) {
+        let Some((before, behind)) = socket.push_around(id, "presence_state") else {
+            return;
+        };
+        let [own, comma, others] = state.pieces();
+        let mut first = FrameBuf::with_capacity(before.len() + own.len() + 2);
+        for piece in [before.as_slice(), b"{", own, comma] {
+            first.extend_from_slice(piece);
+        }
+        if state.payload.len() <= STATE_COPIED_MAX {
+            first.extend_from_slice(others);
+            first.extend_from_slice(&behind);
+            return flush.reply(self.mailbox, self.framing.text(first));
+        }
+        let pieces = self.framing.pieces(first, state.payload.slice(1..), behind);
+        flush.note(pieces.iter().map(Bytes::len).sum());
+        // Into a closed mailbox nothing needs to go.
+        let _ = self.mailbox.push_state(pieces, flush);
     }
-    let first = Bytes::from([head(Opcode::Text, len).as_ref(), first.payload()].concat());
-    flush.note(len);
-    // Into a closed mailbox nothing needs to go.
-    let _ = mailbox.push_state([first, state.payload.slice(1..), behind], flush);
 }
 
 fn refusal_of(error: TrackError) -> Refusal {

@@ -19,6 +19,7 @@ use crate::{
         stream::{Direct, Streamed},
         websocket::{Plain, Wrapped},
     },
+    framing::Framing,
     node::Shared,
     pubsub::Outlet,
     socket::{Params, Version},
@@ -39,8 +40,7 @@ pub(crate) struct Client {
     /// All sockets of a user have the same id; a client that does not say who it is has none.
     pub(crate) socket_id: Option<String>,
     pub(crate) version: Version,
-    /// Frames to it and from it may be compressed.
-    pub(crate) deflate: bool,
+    pub(crate) framing: Framing,
     pub(crate) peer: SocketAddr,
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn websocket(
         }
         (Ok(accept), Ok(mut client)) => {
             extension = accept_extension(&shared, request.headers());
-            client.deflate = extension.is_some();
+            client.framing = Framing::WebSocket { deflate: extension.is_some() };
             let upgrade = hyper::upgrade::on(&mut request);
             shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
             accept
@@ -178,16 +178,12 @@ fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Clien
         return Err(Forbidden("auth.anonymous is false"));
     }
     let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
-    Ok(match user {
-        Some(id) => Client {
-            key: id.to_owned(),
-            socket_id: Some(crate::channel::socket_id(id)),
-            version,
-            deflate: false,
-            peer,
-        },
-        None => Client { key: random_key(), socket_id: None, version, deflate: false, peer },
-    })
+    let (key, socket_id) = match user {
+        Some(id) => (id.to_owned(), Some(crate::channel::socket_id(id))),
+        None => (random_key(), None),
+    };
+    let framing = Framing::WebSocket { deflate: false };
+    Ok(Client { key, socket_id, version, framing, peer })
 }
 
 /// 128 random bits.

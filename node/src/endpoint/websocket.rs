@@ -154,7 +154,7 @@ impl<S: Stream> Driver<S> {
             frames += 1;
             match message {
                 Message::Text(text) => connection.handle_text(text, &mut flush)?,
-                Message::Binary(bytes) => connection.handle_binary(bytes)?,
+                Message::Binary(bytes) => connection.handle_binary(bytes, &mut flush)?,
                 Message::Ping(payload) => {
                     flush.reply(&connection.mailbox, pong(payload));
                 }

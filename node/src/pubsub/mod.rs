@@ -21,6 +21,7 @@ mod broadcast;
 mod flush;
 mod latency;
 mod mailbox;
+mod payload;
 mod peer_set;
 mod registry;
 mod routes;
@@ -38,6 +39,7 @@ pub use latency::Latency;
 pub use mailbox::{
     CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed, UNREAD_MAX,
 };
+pub use payload::Payload;
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;

@@ -9,13 +9,14 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use presence::Topic;
 
 use super::{
     Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber, SubscriberId,
     Subscription,
-    run::Joined,
+    broadcast::Joined,
     subscribers::{Entry, NO_PRESENCE, Subscribers},
 };
 
@@ -49,6 +50,8 @@ pub struct Delivered {
     pub dropped: usize,
     /// The same for [`Overflow::Conflate`].
     pub conflated: usize,
+    /// Frames that mailboxes were not sent, as their format has no form for the payload.
+    pub formless: usize,
 }
 
 /// How much a registry holds.
@@ -111,11 +114,10 @@ impl Registry {
         flush: &mut Flush,
     ) -> Delivered {
         let event = self.hash_event(broadcast.event());
-        self.deliver(broadcast, flush, |entry, flush| {
-            (except != Some(entry.id)).then(|| {
-                let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
-                entry.mailbox.push(offer, broadcast.frame(entry.format).clone(), flush)
-            })
+        let wants = |entry: &Entry| except != Some(entry.id);
+        self.deliver(broadcast, flush, wants, |entry, frame, flush| {
+            let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
+            entry.mailbox.push(offer, frame, flush)
         })
     }
 
@@ -141,35 +143,40 @@ impl Registry {
         let Some(first) = joined.broadcasts().first() else {
             return;
         };
-        let count = joined.broadcasts().len();
+        let all = joined.broadcasts().len();
         let mut delivered = Delivered::default();
         if let Some(subscribers) = self.read(first.topic()).topics.get(first.topic()) {
             flush.reserve(subscribers.len());
             for entry in subscribers.iter().filter(|entry| except != Some(entry.id)) {
-                let frames = joined.frames(entry.format);
-                if entry.mailbox.push_joined(entry.channel, frames, count, flush) {
+                let (frames, count) = joined.frames(entry.format);
+                delivered.formless += all - count;
+                if *count == 0 {
+                    continue;
+                }
+                if entry.mailbox.push_joined(entry.channel, frames, *count, flush) {
                     delivered.subscribers += count;
                     continue;
                 }
                 for broadcast in joined.broadcasts() {
+                    let Some(frame) = broadcast.frame(entry.format) else {
+                        continue;
+                    };
                     let event = self.hash_event(broadcast.event());
                     let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
-                    let frame = broadcast.frame(entry.format).clone();
-                    delivered.count(entry.mailbox.push(offer, frame, flush), entry.overflow);
+                    let pushed = entry.mailbox.push(offer, frame.clone(), flush);
+                    delivered.count(pushed, entry.overflow);
                 }
             }
         }
-        self.stats.record(delivered, count);
+        self.stats.record(delivered, all);
     }
 
     /// Hands presence diff number `version` of its topic to those subscribers that want presence
     /// and have not seen that version yet, in the state they began with.
     pub fn presence(&self, diff: &Broadcast<'_>, version: u64, flush: &mut Flush) -> Delivered {
-        self.deliver(diff, flush, |entry, flush| {
-            (entry.presence_after < version).then(|| {
-                let frame = diff.frame(entry.format).clone();
-                entry.mailbox.push_presence(entry.channel, frame, flush)
-            })
+        let wants = |entry: &Entry| entry.presence_after < version;
+        self.deliver(diff, flush, wants, |entry, frame, flush| {
+            entry.mailbox.push_presence(entry.channel, frame, flush)
         })
     }
 
@@ -237,20 +244,24 @@ impl Registry {
         let _entry = self.write(topic).remove(topic, slot);
     }
 
-    /// Offers the message to each subscriber. The read lock is held meanwhile: others may
+    /// Offers the message to each subscriber that wants it. The read lock is held meanwhile: others may
     /// broadcast in this shard, and a join of one of its topics waits. Nothing is written here.
     fn deliver(
         &self,
         broadcast: &Broadcast<'_>,
         flush: &mut Flush,
-        mut offer: impl FnMut(&Entry, &mut Flush) -> Option<Pushed>,
+        wants: impl Fn(&Entry) -> bool,
+        offer: impl Fn(&Entry, Bytes, &mut Flush) -> Pushed,
     ) -> Delivered {
         let mut delivered = Delivered::default();
         if let Some(subscribers) = self.read(broadcast.topic()).topics.get(broadcast.topic()) {
             flush.reserve(subscribers.len());
-            for entry in subscribers.iter() {
-                if let Some(pushed) = offer(entry, flush) {
-                    delivered.count(pushed, entry.overflow);
+            for entry in subscribers.iter().filter(|entry| wants(entry)) {
+                match broadcast.frame(entry.format) {
+                    Some(frame) => {
+                        delivered.count(offer(entry, frame.clone(), flush), entry.overflow);
+                    }
+                    None => delivered.formless += 1,
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! Broadcasts of one input that follow each other on one topic: they reach each socket as one.
 
-use std::{cell::OnceCell, sync::Arc};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use cluster::wire::PayloadKind;
 use presence::Topic;
 
-use super::{Broadcast, Encode, Flush, Format, Registry, SubscriberId};
+use super::{Broadcast, Encode, Flush, Payload, Registry, SubscriberId, broadcast::Joined};
 
 /// Bytes of a run that is long enough: it must not fill the mailboxes of those who read in time.
 const RUN_BYTES: usize = 32 * 1024;
@@ -19,14 +19,15 @@ pub(super) struct Run {
     encode: Encode,
     /// Events and payloads, one behind the other.
     bytes: Vec<u8>,
-    /// Bytes of each event and its payload.
-    messages: Vec<(usize, usize)>,
+    messages: Vec<Message>,
 }
 
-/// Several broadcasts to one topic, encoded together: one frame behind the other.
-pub(super) struct Joined<'a> {
-    broadcasts: Vec<Broadcast<'a>>,
-    frames: [OnceCell<Bytes>; Format::COUNT],
+/// What a run keeps of one broadcast besides its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    event_len: usize,
+    payload_len: usize,
+    kind: PayloadKind,
 }
 
 impl Run {
@@ -52,49 +53,28 @@ impl Run {
 
     pub(super) fn push(&mut self, broadcast: &Broadcast<'_>) {
         let (event, payload) = (broadcast.event().as_bytes(), broadcast.payload());
+        let (kind, payload) = (payload.kind(), payload.bytes());
         self.bytes.reserve(event.len() + payload.len());
         self.bytes.extend_from_slice(event);
         self.bytes.extend_from_slice(payload);
-        self.messages.push((event.len(), payload.len()));
+        self.messages.push(Message { event_len: event.len(), payload_len: payload.len(), kind });
     }
 
     /// Hands it to the subscribers.
     pub(super) fn deliver(self, flush: &mut Flush) {
-        if let [(event, _)] = *self.messages {
-            let (event, payload) = self.bytes.split_at(event);
-            let event = std::str::from_utf8(event).unwrap_or_default();
-            let only = Broadcast::new(&self.topic, event, payload, self.encode);
-            self.registry.broadcast(&only, self.except, flush);
-            return;
-        }
         let mut rest = self.bytes.as_slice();
         let mut take = |len| rest.split_off(..len).unwrap_or_default();
-        let broadcasts = self.messages.iter().map(|(event, payload)| {
+        let mut broadcasts = self.messages.iter().map(|message| {
             // It was one when it was pushed.
-            let event = std::str::from_utf8(take(*event)).unwrap_or_default();
-            Broadcast::new(&self.topic, event, take(*payload), self.encode)
+            let event = std::str::from_utf8(take(message.event_len)).unwrap_or_default();
+            let payload = Payload::new(message.kind, take(message.payload_len));
+            Broadcast::new(&self.topic, event, payload, self.encode)
         });
-        let joined = Joined {
-            broadcasts: broadcasts.collect(),
-            frames: [const { OnceCell::new() }; Format::COUNT],
-        };
-        self.registry.broadcast_joined(&joined, self.except, flush);
-    }
-}
-
-impl<'a> Joined<'a> {
-    /// The broadcasts, one by one.
-    pub(super) fn broadcasts(&self) -> &[Broadcast<'a>] {
-        &self.broadcasts
-    }
-
-    /// All frames in `format`: joined by the first call, the same bytes from then on.
-    pub(super) fn frames(&self, format: Format) -> &Bytes {
-        self.frames[format.index()].get_or_init(|| {
-            let frames = || self.broadcasts.iter().map(|broadcast| broadcast.frame(format));
-            let mut joined = BytesMut::with_capacity(frames().map(Bytes::len).sum());
-            frames().for_each(|frame| joined.extend_from_slice(frame));
-            joined.freeze()
-        })
+        if self.messages.len() > 1 {
+            let joined = Joined::new(broadcasts.collect());
+            self.registry.broadcast_joined(&joined, self.except, flush);
+        } else if let Some(only) = broadcasts.next() {
+            self.registry.broadcast(&only, self.except, flush);
+        }
     }
 }

@@ -11,6 +11,7 @@ pub struct Stats {
     presence_skips: AtomicU64,
     dropped: AtomicU64,
     conflated: AtomicU64,
+    formless: AtomicU64,
 }
 
 impl Stats {
@@ -44,6 +45,17 @@ impl Stats {
         self.conflated.load(Relaxed)
     }
 
+    /// Frames that clients were not sent, as their format has no form for the payload: bytes to a client
+    /// that reads text only, or a name too long for a binary frame.
+    pub fn formless(&self) -> u64 {
+        self.formless.load(Relaxed)
+    }
+
+    /// Counts frames of other messages than broadcasts that had no form.
+    pub(crate) fn count_formless(&self, frames: u64) {
+        self.formless.fetch_add(frames, Relaxed);
+    }
+
     /// Counts broadcasts; a few additions for all of them, none per subscriber.
     pub(super) fn record(&self, delivered: super::Delivered, broadcasts: usize) {
         let add = |counter: &AtomicU64, n: usize| {
@@ -57,5 +69,6 @@ impl Stats {
         add(&self.presence_skips, delivered.skipped);
         add(&self.dropped, delivered.dropped);
         add(&self.conflated, delivered.conflated);
+        add(&self.formless, delivered.formless);
     }
 }

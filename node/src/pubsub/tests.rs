@@ -25,12 +25,15 @@ fn topic(name: &str) -> Topic {
     name.parse().unwrap()
 }
 
-fn encode(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
-    format!("{format:?} {topic} {event} {}", String::from_utf8_lossy(payload)).into()
+/// Server-sent events have no form for bytes.
+fn encode(format: Format, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
+    let text = String::from_utf8_lossy(payload.bytes());
+    let has_form = matches!(payload, Payload::Json(_)) || format != Format::Sse;
+    has_form.then(|| format!("{format:?} {topic} {event} {text}").into())
 }
 
 fn message<'a>(topic: &'a Topic, payload: &'a str) -> Broadcast<'a> {
-    Broadcast::new(topic, "e", payload.as_bytes(), encode)
+    Broadcast::new(topic, "e", Payload::Json(payload.as_bytes()), encode)
 }
 
 fn subscriber(mailbox: &Arc<Mailbox>, format: Format) -> Subscriber {
@@ -97,7 +100,7 @@ fn nothing_is_encoded_for_nobody() {
         encode(format, topic, event, payload)
     };
     let (registry, here) = (Registry::new(), topic("room:a"));
-    let send = || broadcast(&registry, &Broadcast::new(&here, "e", b"1", counting));
+    let send = || broadcast(&registry, &Broadcast::new(&here, "e", Payload::Json(b"1"), counting));
     assert_eq!(send(), Delivered::default());
     assert_eq!(ENCODED.load(SeqCst), 0);
 
@@ -106,6 +109,28 @@ fn nothing_is_encoded_for_nobody() {
         mailboxes.each_ref().map(|m| registry.subscribe(&here, subscriber(m, Format::V2)));
     assert_eq!(send().subscribers, 100);
     assert_eq!(ENCODED.load(SeqCst), 1);
+}
+
+#[test]
+fn who_has_no_form_for_a_message_is_left_out_and_counted() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let (a, b) = (mailbox(LIMIT), mailbox(LIMIT));
+    let _a = registry.subscribe(&here, subscriber(&a, Format::V2));
+    let _b = registry.subscribe(&here, subscriber(&b, Format::Sse));
+    let bytes = || Broadcast::new(&here, "e", Payload::Binary(b"1"), encode);
+    let delivered = broadcast(&registry, &bytes());
+    assert_eq!((delivered.subscribers, delivered.formless), (1, 1));
+    let mut flush = Flush::new();
+    for message in [message(&here, "2"), bytes(), message(&here, "3"), bytes()] {
+        registry.publish(&message, None, &mut flush);
+    }
+    drop(flush);
+    assert_eq!(
+        texts(&a).concat(),
+        "V2 room:a e 1V2 room:a e 2V2 room:a e 1V2 room:a e 3V2 room:a e 1"
+    );
+    assert_eq!(texts(&b).concat(), "Sse room:a e 2Sse room:a e 3");
+    assert_eq!((registry.stats().deliveries(), registry.stats().formless()), (7, 3));
 }
 
 #[test]
@@ -283,7 +308,8 @@ fn a_full_mailbox_gives_way_as_its_channel_is_told_to() {
     };
     let _both = [with(&oldest, Overflow::DropOldest), with(&conflated, Overflow::Conflate)];
     let send = |event, payload: &str| {
-        broadcast(&registry, &Broadcast::new(&here, event, payload.as_bytes(), encode))
+        let payload = Payload::Json(payload.as_bytes());
+        broadcast(&registry, &Broadcast::new(&here, event, payload, encode))
     };
     for (event, payload) in [("e", "1"), ("f", "2"), ("e", "3")] {
         assert_eq!(send(event, payload).subscribers, 2);

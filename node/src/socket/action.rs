@@ -3,13 +3,15 @@
 use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::Bytes;
+use cluster::wire::PayloadKind;
 use presence::Topic;
 
-use crate::websocket::FrameBuf;
+use crate::{pubsub::Payload, websocket::FrameBuf};
 
 use super::{
     channels::{Channel, ChannelId},
     message::{Envelope, Message, Name, Ref, Reply, Status, Version},
+    v2_binary,
 };
 
 /// The response that says nothing.
@@ -20,8 +22,8 @@ const UNMATCHED_TOPIC: &[u8] = br#"{"reason":"unmatched topic"}"#;
 /// An effect for the driver.
 #[derive(Debug)]
 pub(crate) enum Action<D> {
-    /// Write this text frame to the client, after those before it.
-    Send(FrameBuf),
+    /// Write this frame to the client, after those before it.
+    Send(Frame),
     /// Ask a channel to take a client in; answer with
     /// [`Socket::join_ok`](super::Socket::join_ok) or
     /// [`Socket::join_error`](super::Socket::join_error).
@@ -54,7 +56,9 @@ pub(crate) enum Action<D> {
         route: usize,
         /// Any text, also empty or long, that does not begin with `phx_`.
         event: Box<str>,
-        /// Raw JSON of any type.
+        /// What the bytes of the payload are.
+        kind: PayloadKind,
+        /// Raw JSON of any type, or bytes.
         payload: Bytes,
         /// What to reply to; null when the client expects no reply.
         reference: Ref,
@@ -71,10 +75,20 @@ pub(crate) struct Push<'a> {
     pub(crate) route: usize,
     /// Any text, also empty or long, that does not begin with `phx_`.
     pub(crate) event: Cow<'a, str>,
-    /// Raw JSON of any type.
-    pub(crate) payload: &'a str,
+    /// Raw JSON of any type, or bytes.
+    pub(crate) payload: Payload<'a>,
     /// Raw JSON: what to reply to; null when the client expects no reply.
-    pub(crate) reference: &'a str,
+    pub(crate) reference: Cow<'a, str>,
+}
+
+/// A message to the client. How it goes on the wire is the connection's own:
+/// [`Framing`](crate::framing::Framing).
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// Text of the socket's version.
+    Text(FrameBuf),
+    /// A binary message of V2.
+    Binary(FrameBuf),
 }
 
 /// The end of the socket: what the close frame says.
@@ -92,8 +106,8 @@ impl Close {
     pub(crate) const UNDECODABLE: Self = Self { code: 1011, reason: "frame cannot be decoded" };
     /// A `ref` or `join_ref` is over 1,024 bytes.
     pub(crate) const REF_TOO_LONG: Self = Self { code: 1011, reason: "ref is too long" };
-    /// A binary frame.
-    pub(crate) const BINARY: Self = Self { code: 1011, reason: "binary frames are not supported" };
+    /// Bytes that are no text, from a client of V1.
+    pub(crate) const BINARY: Self = Self { code: 1011, reason: "binary frames are for vsn 2.0.0" };
 }
 
 /// Actions that the driver has not taken yet, and the frames to say what the session decided.
@@ -127,7 +141,7 @@ impl<D> Outbox<D> {
     }
 
     /// Takes the oldest action if it is a frame.
-    pub(super) fn pop_frame(&mut self) -> Option<FrameBuf> {
+    pub(super) fn pop_frame(&mut self) -> Option<Frame> {
         match self.actions.pop_front()? {
             Action::Send(frame) => Some(frame),
             other @ (Action::Join { .. } | Action::Leave { .. } | Action::Push { .. }) => {
@@ -187,21 +201,46 @@ impl<D> Outbox<D> {
         });
     }
 
-    /// Answers any other request to a channel.
+    /// Answers any other request to a channel. False, and nothing is sent, when there is no form for it.
     pub(super) fn reply(
         &mut self,
         channel: &Channel<D>,
         reference: &[u8],
         status: Status,
-        response: &[u8],
-    ) {
-        self.send_reply(&Reply {
-            join_ref: channel.carried.as_bytes(),
-            reference,
-            topic: Name::Text(channel.topic.as_str()),
-            status,
-            response,
-        });
+        response: Payload<'_>,
+    ) -> bool {
+        let topic = channel.topic.as_str();
+        match response {
+            Payload::Json(response) => {
+                let join_ref = channel.carried.as_bytes();
+                let topic = Name::Text(topic);
+                self.send_reply(&Reply { join_ref, reference, topic, status, response });
+                true
+            }
+            Payload::Binary(data) => self.send_binary(|| {
+                v2_binary::encode_reply(&channel.carried, reference, topic, status, data)
+            }),
+        }
+    }
+
+    /// A message to the client of a channel alone. False, and nothing is sent, when there is no form for
+    /// it.
+    pub(super) fn message(
+        &mut self,
+        channel: &Channel<D>,
+        event: &str,
+        payload: Payload<'_>,
+    ) -> bool {
+        match payload {
+            Payload::Json(payload) => {
+                let frame = self.version.encode_message(&channel.message(event, payload));
+                self.send_text(frame);
+                true
+            }
+            Payload::Binary(data) => self.send_binary(|| {
+                v2_binary::encode_push(&channel.carried, channel.topic.as_str(), event, data)
+            }),
+        }
     }
 
     /// Closes former joins of a topic.
@@ -220,11 +259,25 @@ impl<D> Outbox<D> {
             event,
             payload,
         });
-        self.push(Action::Send(frame));
+        self.send_text(frame);
     }
 
     fn send_reply(&mut self, reply: &Reply<'_>) {
         let frame = self.version.encode_reply(reply);
-        self.push(Action::Send(frame));
+        self.send_text(frame);
+    }
+
+    fn send_text(&mut self, frame: FrameBuf) {
+        self.push(Action::Send(Frame::Text(frame)));
+    }
+
+    fn send_binary(&mut self, encode: impl FnOnce() -> Option<FrameBuf>) -> bool {
+        let frame = match self.version {
+            Version::V1 => None,
+            Version::V2 => encode(),
+        };
+        let sent = frame.is_some();
+        self.actions.extend(frame.map(|frame| Action::Send(Frame::Binary(frame))));
+        sent
     }
 }

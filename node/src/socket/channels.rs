@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use cluster::wire::PayloadKind;
 use foldhash::fast::RandomState;
 use presence::Topic;
 
-use super::message::Ref;
+use super::message::{Message, Ref};
 
 /// Names one join of one socket. An id is not used again: an answer to a channel that has ended
 /// finds nothing, even when the topic is joined anew.
@@ -56,6 +57,19 @@ pub(super) struct Channel<D> {
     pub(super) data: Option<D>,
 }
 
+impl<D> Channel<D> {
+    /// A message to its client alone.
+    pub(super) fn message<'a>(&'a self, event: &'a str, payload: &'a [u8]) -> Message<'a> {
+        Message {
+            join_ref: self.carried.as_bytes(),
+            reference: b"null",
+            topic: self.topic.as_str(),
+            event,
+            payload,
+        }
+    }
+}
+
 /// What waits for the answer of a join.
 #[derive(Debug)]
 pub(super) struct Joining {
@@ -72,7 +86,9 @@ pub(super) struct Joining {
 pub(super) struct QueuedPush {
     /// The event; `None` when it is no string.
     pub(super) event: Option<Box<str>>,
-    /// Raw JSON.
+    /// What the bytes of the payload are.
+    pub(super) kind: PayloadKind,
+    /// Raw JSON, or bytes.
     pub(super) payload: Bytes,
     /// Its `ref`.
     pub(super) reference: Ref,

@@ -297,6 +297,14 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// `text` as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    put_string(&mut out, text);
+    // It was text, and JSON of text is text.
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Appends the payload of a reply.
 pub(super) fn put_response(out: &mut Vec<u8>, status: Status, response: &[u8]) {
     out.extend_from_slice(br#"{"response":"#);

@@ -9,7 +9,7 @@
 //! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
 //!
 //! Nothing here awaits, reads a clock or parses a payload. Files, from the bytes inwards: [`v1`]
-//! and [`v2`] are the two wire formats of a [`message`]; [`session`] is the state machine, with
+//! and [`v2`] are the two wire formats of a [`message`], [`v2_binary`] is that of bytes; [`session`] is the state machine, with
 //! its table of [`channels`], its [`rate`] limits and its queue of [`action`]s; [`params`] reads
 //! the query of the connect.
 
@@ -21,12 +21,14 @@ mod rate;
 mod session;
 mod v1;
 mod v2;
+mod v2_binary;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use action::{Action, Close, Push};
+pub(crate) use action::{Action, Close, Frame, Push};
 pub(crate) use channels::ChannelId;
 pub(crate) use message::{Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
 pub(crate) use params::Params;
 pub(crate) use session::{Limits, Refused, Socket};
+pub(crate) use v2_binary::encode_broadcast as encode_binary_broadcast;

@@ -5,13 +5,14 @@ use std::{borrow::Cow, collections::VecDeque, mem, sync::Arc};
 use bytes::Bytes;
 use presence::{Time, Topic};
 
-use crate::websocket::FrameBuf;
+use crate::pubsub::Payload;
 
 use super::{
-    action::{Action, Close, EMPTY, Outbox, Push},
+    action::{Action, Close, EMPTY, Frame, Outbox, Push},
     channels::{Channel, ChannelId, ChannelState, Channels, Joining, QueuedPush},
-    message::{self, Envelope, Message, Name, Ref, Status, Version},
+    message::{self, Envelope, Name, REF_LEN_MAX, Ref, Status, Version},
     rate::Bucket,
+    v2_binary,
 };
 
 /// Frames kept alive by pushes behind unanswered joins, in bytes for the whole socket. A single
@@ -76,6 +77,8 @@ pub(crate) struct Refused {
     pub(crate) joins: u32,
     /// Events beyond the rate, or beyond what may wait for a join.
     pub(crate) events: u32,
+    /// Binary messages to a client whose format has no form for them.
+    pub(crate) formless: u32,
 }
 
 /// Pushes whose join is answered, handed out one after another: each may end the channel.
@@ -98,6 +101,7 @@ struct Request<'a> {
     envelope: Envelope<'a>,
     topic: Option<Cow<'a, str>>,
     event: Option<Cow<'a, str>>,
+    payload: Payload<'a>,
 }
 
 impl<D> Socket<D> {
@@ -134,24 +138,71 @@ impl<D> Socket<D> {
         let envelope = self.version.decode(frame)?;
         let topic = message::text(envelope.topic);
         let event = message::text(envelope.event);
-        let request = Request { frame_len: frame.len(), envelope, topic, event };
+        let payload = Payload::Json(envelope.payload.as_bytes());
+        let request = Request { frame_len: frame.len(), envelope, topic, event, payload };
+        let Some((id, route)) = self.handle(&request, route, now) else {
+            return Ok(None);
+        };
+        let reference = Cow::Borrowed(envelope.reference);
+        Ok(request.event.map(|event| Push { id, route, event, payload, reference }))
+    }
+
+    /// Takes one binary frame in, as [`Self::handle_text`] does. Its refs and names are text, never
+    /// null. A client of V1 may send its text so.
+    ///
+    /// # Errors
+    /// How to close the socket, when the frame cannot be decoded.
+    pub(crate) fn handle_binary<'a>(
+        &mut self,
+        frame: &'a [u8],
+        route: Route<'_>,
+        now: Time,
+    ) -> Result<Option<Push<'a>>, Close> {
+        if self.version == Version::V1 {
+            let text = std::str::from_utf8(frame).map_err(|_| Close::BINARY)?;
+            return self.handle_text(text, route, now);
+        }
+        let decoded = v2_binary::decode(frame).ok_or(Close::UNDECODABLE)?;
+        let names = [decoded.join_ref, decoded.reference, decoded.topic];
+        let [join_ref, reference, topic] = names.map(message::quoted);
+        if join_ref.len().max(reference.len()) > REF_LEN_MAX {
+            return Err(Close::REF_TOO_LONG);
+        }
+        let (event, payload) = (Cow::Borrowed(decoded.event), Payload::Binary(decoded.data));
+        let request = Request {
+            frame_len: frame.len(),
+            envelope: Envelope {
+                join_ref: &join_ref,
+                reference: &reference,
+                topic: &topic,
+                event: "null",
+                payload: "{}",
+            },
+            topic: Some(Cow::Borrowed(decoded.topic)),
+            event: Some(event.clone()),
+            payload,
+        };
+        let joined = self.handle(&request, route, now);
+        let reference = Cow::Owned(reference);
+        Ok(joined.map(|(id, route)| Push { id, route, event, payload, reference }))
+    }
+
+    /// Does what a frame asks; an event for a joined channel is left to the caller.
+    fn handle(
+        &mut self,
+        request: &Request<'_>,
+        route: Route<'_>,
+        now: Time,
+    ) -> Option<(ChannelId, usize)> {
         match (request.topic.as_deref(), request.event.as_deref()) {
             (Some("phoenix"), Some("heartbeat")) => {
                 self.out.heartbeat(request.envelope.reference.as_bytes());
             }
-            (_, Some("phx_join")) => self.join(&request, route, now),
-            (_, Some("phx_leave")) => self.leave(&request),
-            _ => return Ok(self.accept(request, now)),
+            (_, Some("phx_join")) => self.join(request, route, now),
+            (_, Some("phx_leave")) => self.leave(request),
+            _ => return self.accept(request, now),
         }
-        Ok(None)
-    }
-
-    /// Takes one binary frame in.
-    ///
-    /// # Errors
-    /// Always [`Close::BINARY`].
-    pub(crate) fn handle_binary(&mut self, _frame: &[u8]) -> Result<(), Close> {
-        Err(Close::BINARY)
+        None
     }
 
     /// What was refused since the last call.
@@ -174,7 +225,7 @@ impl<D> Socket<D> {
     }
 
     /// The next effect, if it is a frame to the client.
-    pub(crate) fn poll_frame(&mut self) -> Option<FrameBuf> {
+    pub(crate) fn poll_frame(&mut self) -> Option<Frame> {
         self.out.pop_frame()
     }
 
@@ -227,12 +278,33 @@ impl<D> Socket<D> {
         self.refuse_join(channel, response);
     }
 
-    /// Answers a push. `response` is a JSON object. Does nothing when the channel is gone.
-    pub(crate) fn reply(&mut self, id: ChannelId, to: &[u8], status: Status, response: &[u8]) {
-        let Some(channel) = self.channels.get(id) else {
-            return;
-        };
-        self.out.reply(channel, to, status, response);
+    /// Answers a push, with a JSON object or bytes. Does nothing when the channel is gone.
+    ///
+    /// Bytes to a client of V1, or with names of more than 255 bytes, have no form: they are dropped and
+    /// counted.
+    pub(crate) fn reply(
+        &mut self,
+        id: ChannelId,
+        to: &[u8],
+        status: Status,
+        response: Payload<'_>,
+    ) {
+        let sent = self.channels.get(id).map(|it| self.out.reply(it, to, status, response));
+        self.count_formless(sent);
+    }
+
+    /// A message to this client alone, `[join_ref, null, topic, event, payload]`. Does nothing when the
+    /// channel is gone; bytes may have no form, as in [`Self::reply`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the channels of applications"))]
+    pub(crate) fn push(&mut self, id: ChannelId, event: &str, payload: Payload<'_>) {
+        let sent = self.channels.get(id).map(|it| self.out.message(it, event, payload));
+        self.count_formless(sent);
+    }
+
+    fn count_formless(&mut self, sent: Option<bool>) {
+        if sent == Some(false) {
+            self.refused.formless = self.refused.formless.saturating_add(1);
+        }
     }
 
     /// Ends a channel that crashed. While joining, its join is answered as crashed.
@@ -249,7 +321,7 @@ impl<D> Socket<D> {
     /// which many clients may get: what goes before and behind it. `None` when the channel is gone.
     pub(crate) fn push_around(&self, id: ChannelId, event: &str) -> Option<(Vec<u8>, Bytes)> {
         let channel = self.channels.get(id)?;
-        Some(self.version.encode_around(&to_client(channel, event, b"")))
+        Some(self.version.encode_around(&channel.message(event, b"")))
     }
 
     /// How far a channel is; `None` when it is gone.
@@ -367,21 +439,21 @@ impl<D> Socket<D> {
         };
         let closes = self.abandon(&channel.topic, channel.joining.take());
         let reference = request.envelope.reference.as_bytes();
-        self.out.reply(&channel, reference, Status::Ok, EMPTY);
+        self.out.reply(&channel, reference, Status::Ok, Payload::Json(EMPTY));
         self.out.close(&channel.topic, &closes);
         self.out.close(&channel.topic, &[channel.expected]);
     }
 
     /// Any event but the protocol's: for a joined channel, or to wait behind a join.
-    fn accept<'a>(&mut self, request: Request<'a>, now: Time) -> Option<Push<'a>> {
-        let Some(id) = self.find(&request) else {
-            self.unmatched(&request);
+    fn accept(&mut self, request: &Request<'_>, now: Time) -> Option<(ChannelId, usize)> {
+        let Some(id) = self.find(request) else {
+            self.unmatched(request);
             return None;
         };
         if self.is_stale(id, &request.envelope) {
             return None;
         }
-        let Envelope { reference, payload, .. } = request.envelope;
+        let reference = request.envelope.reference;
         let events = self.rates.as_mut().and_then(|rates| rates.events.as_mut());
         if !events.is_none_or(|events| events.take(now)) {
             self.refuse_event(id, reference.as_bytes());
@@ -390,13 +462,14 @@ impl<D> Socket<D> {
         match self.channels.get(id) {
             Some(Channel { joining: None, route, .. }) => {
                 let route = *route;
-                let event = self.check_event(id, request.event, reference.as_bytes())?;
-                Some(Push { id, route, event, payload, reference })
+                let event = request.event.as_deref();
+                self.check_event(id, event, reference.as_bytes()).then_some((id, route))
             }
             _ => {
                 let push = QueuedPush {
                     event: request.event.as_deref().map(Box::from),
-                    payload: Bytes::copy_from_slice(payload.as_bytes()),
+                    kind: request.payload.kind(),
+                    payload: Bytes::copy_from_slice(request.payload.bytes()),
                     reference: Ref::copied(reference),
                     frame_len: request.frame_len,
                 };
@@ -408,7 +481,7 @@ impl<D> Socket<D> {
 
     fn refuse_event(&mut self, id: ChannelId, reference: &[u8]) {
         self.refused.events = self.refused.events.saturating_add(1);
-        self.reply(id, reference, Status::Error, TOO_MANY_REQUESTS);
+        self.reply(id, reference, Status::Error, Payload::Json(TOO_MANY_REQUESTS));
     }
 
     /// Keeps a push until its channel's join is answered, or refuses it for want of room.
@@ -428,30 +501,27 @@ impl<D> Socket<D> {
 
     /// Hands a push that waited to its channel, which may have crashed by a push before it.
     fn deliver(&mut self, id: ChannelId, topic: &Topic, push: QueuedPush) {
-        let QueuedPush { event, payload, reference, .. } = push;
+        let QueuedPush { event, kind, payload, reference, .. } = push;
         let Some(route) = self.channels.get(id).map(|channel| channel.route) else {
             return self.out.unmatched(Name::Text(topic.as_str()), reference.as_bytes());
         };
-        if let Some(event) = self.check_event(id, event, reference.as_bytes()) {
-            self.out.push(Action::Push { id, route, event, payload, reference });
+        if self.check_event(id, event.as_deref(), reference.as_bytes())
+            && let Some(event) = event
+        {
+            self.out.push(Action::Push { id, route, event, kind, payload, reference });
         }
     }
 
-    /// An event that a channel can handle. Any other is answered, or crashes the channel.
-    fn check_event<T: AsRef<str>>(
-        &mut self,
-        id: ChannelId,
-        event: Option<T>,
-        reference: &[u8],
-    ) -> Option<T> {
+    /// Whether a channel can handle an event. Any other is answered, or crashes the channel.
+    fn check_event(&mut self, id: ChannelId, event: Option<&str>, reference: &[u8]) -> bool {
         match event {
             None => self.crash_channel(id),
-            Some(event) if message::protocol_event(event.as_ref()) => {
-                self.reply(id, reference, Status::Error, RESERVED_EVENT);
+            Some(event) if message::protocol_event(event) => {
+                self.reply(id, reference, Status::Error, Payload::Json(RESERVED_EVENT));
             }
-            event => return event,
+            Some(_) => return true,
         }
-        None
+        false
     }
 
     /// The channel of a request's topic.
@@ -511,16 +581,5 @@ impl Rates {
         let joins = limits.joins_per_second.map(|rate| Bucket::new(rate, now));
         let events = limits.events_per_second.map(|rate| Bucket::new(rate, now));
         (joins.is_some() || events.is_some()).then_some(Self { joins, events })
-    }
-}
-
-/// A message to the client of a channel alone.
-fn to_client<'a, D>(channel: &'a Channel<D>, event: &'a str, payload: &'a [u8]) -> Message<'a> {
-    Message {
-        join_ref: channel.carried.as_bytes(),
-        reference: b"null",
-        topic: channel.topic.as_str(),
-        event,
-        payload,
     }
 }

@@ -1,5 +1,6 @@
 //! The protocol's rules, told by what a client and a driver see.
 
+mod binary;
 mod joins;
 mod limits;
 mod model;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 use presence::{Time, Topic};
 
-use super::{Action, ChannelId, Close, Limits, Push, Socket, Version};
+use super::{Action, ChannelId, Close, Frame, Limits, Push, Socket, Version};
+use crate::pubsub::Payload;
 
 /// One client with its driver. What happens is told in lines: a frame to the client as it is, an
 /// action as `join TOPIC PAYLOAD`, `leave TOPIC`, or `push TOPIC EVENT PAYLOAD REF JOIN_REF`.
@@ -55,10 +57,22 @@ impl Client {
         Ok(seen)
     }
 
+    /// Feeds one binary frame and tells what it caused.
+    fn send_bytes(&mut self, frame: &[u8]) -> Result<Vec<String>, Close> {
+        let push = self.socket.handle_binary(frame, &route, self.now)?;
+        let mut seen: Vec<String> = push.map(|push| self.pushed(&push)).into_iter().collect();
+        seen.extend(self.drain());
+        Ok(seen)
+    }
+
     fn pushed(&self, push: &Push<'_>) -> String {
         let Push { id, event, payload, reference, .. } = push;
         let topic = self.socket.topic(*id).expect("a joined channel");
         let join_ref = self.socket.join_ref(*id).expect("a joined channel");
+        let payload = match payload {
+            Payload::Json(json) => string(json),
+            Payload::Binary(data) => format!("binary {}", data.escape_ascii()),
+        };
         format!("push {topic} {event} {payload} {reference} {join_ref:?}")
     }
 
@@ -94,17 +108,19 @@ impl Client {
         let mut seen = Vec::new();
         while let Some(action) = self.socket.poll_action() {
             seen.push(match action {
-                Action::Send(frame) => string(frame.payload()),
+                Action::Send(Frame::Text(frame)) => string(frame.payload()),
+                Action::Send(Frame::Binary(frame)) => {
+                    format!("binary {}", frame.payload().escape_ascii())
+                }
                 Action::Join { id, topic, payload, .. } => {
                     self.ids.push(id);
                     format!("join {topic} {}", string(&payload))
                 }
                 Action::Leave { topic, .. } => format!("leave {topic}"),
-                Action::Push { id, route, event, payload, reference } => {
-                    let (payload, reference) = (string(&payload), format!("{reference:?}"));
-                    let event = (*event).into();
-                    let push = Push { id, route, event, payload: &payload, reference: &reference };
-                    self.pushed(&push)
+                Action::Push { id, route, event, kind, payload, reference } => {
+                    let payload = Payload::new(kind, &payload);
+                    let (event, reference) = ((*event).into(), format!("{reference:?}").into());
+                    self.pushed(&Push { id, route, event, payload, reference })
                 }
             });
         }

@@ -140,7 +140,7 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         ],
     )?;
     page.level("wingbeat_sockets", "Client sockets open.", read_level(&stats.sockets))?;
-    page.count("wingbeat_client_frames", "Text frames of clients.", read(&stats.frames_in))?;
+    page.count("wingbeat_client_frames", "Frames of clients.", read(&stats.frames_in))?;
     page.count("wingbeat_joins", "Joins of topics.", read(&stats.joins))?;
     page.count("wingbeat_joins_refused", "Joins refused.", read(&stats.joins_refused))?;
     page.counts(
@@ -172,12 +172,14 @@ fn broadcasts(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     page.count("wingbeat_deliveries", "Frames put into mailboxes.", local.deliveries())?;
     page.counts(
         "wingbeat_deliveries_dropped",
-        "Frames that a slow client was not sent, by the channel's overflow policy: what is lost with a \
-         disconnected client is no more than what its mailbox held.",
+        "Frames that a client was not sent: a slow one by the channel's overflow policy (what is lost \
+         with a disconnected client is no more than what its mailbox held), or binary ones for which \
+         its protocol has no form.",
         &[
             ([("reason", "drop_oldest")], local.dropped()),
             ([("reason", "conflate")], local.conflated()),
             ([("reason", "disconnect")], local.overflows()),
+            ([("reason", "binary")], local.formless()),
         ],
     )?;
     latency(page, shared.registry.latency())?;

@@ -12,9 +12,9 @@ const HEAD_MAX: usize = 10;
 /// Set in a header's first byte: the frame is the last of its message.
 const FIN: u8 = 0x80;
 
-/// The header of a frame, for those that are written in several pieces.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
+struct Head {
     bytes: [u8; HEAD_MAX],
     len: u8,
 }
@@ -26,7 +26,7 @@ impl AsRef<[u8]> for Head {
 }
 
 /// The header of a frame that is a whole message. A control frame's payload has at most 125 bytes.
-pub(crate) fn head(opcode: Opcode, payload_len: usize) -> Head {
+fn head(opcode: Opcode, payload_len: usize) -> Head {
     let mut bytes = [0; HEAD_MAX];
     bytes[0] = FIN | opcode as u8;
     let len = if let Ok(len @ ..=125) = u8::try_from(payload_len) {
@@ -89,19 +89,42 @@ impl FrameBuf {
         self.into_frame(Opcode::Text, RSV1)
     }
 
+    /// The beginning of a text message's frame: so many bytes follow it.
+    pub(crate) fn into_text_begun(self, behind: usize) -> Bytes {
+        let head = head(Opcode::Text, self.payload().len() + behind);
+        self.behind(head.as_ref())
+    }
+
     /// The frame of a binary message.
-    #[cfg(test)]
     pub(crate) fn into_binary(self) -> Bytes {
         self.into_frame(Opcode::Binary, 0)
     }
 
-    fn into_frame(mut self, opcode: Opcode, reserved: u8) -> Bytes {
+    /// The payload behind its length, for streams that are no WebSockets: four bytes, the highest
+    /// first.
+    pub(crate) fn into_prefixed(self) -> Bytes {
+        self.into_prefixed_begun(0)
+    }
+
+    /// The same for the beginning of a payload: so many bytes follow it.
+    pub(crate) fn into_prefixed_begun(self, behind: usize) -> Bytes {
+        // Nothing that a node sends comes near 4 GiB.
+        let len = u32::try_from(self.payload().len() + behind).unwrap_or(u32::MAX);
+        self.behind(&len.to_be_bytes())
+    }
+
+    fn into_frame(self, opcode: Opcode, reserved: u8) -> Bytes {
+        let mut head = head(opcode, self.payload().len());
+        head.bytes[0] |= reserved;
+        self.behind(head.as_ref())
+    }
+
+    /// The payload behind a header of at most [`HEAD_MAX`] bytes.
+    fn behind(mut self, head: &[u8]) -> Bytes {
         let payload_len = self.payload().len();
         self.0.resize(HEAD_MAX + payload_len, 0);
-        let head = head(opcode, payload_len);
-        let start = HEAD_MAX - head.as_ref().len();
-        self.0[start..HEAD_MAX].copy_from_slice(head.as_ref());
-        self.0[start] |= reserved;
+        let start = HEAD_MAX - head.len();
+        self.0[start..HEAD_MAX].copy_from_slice(head);
         let mut frame = Bytes::from(self.0);
         frame.advance(start);
         frame
@@ -174,6 +197,16 @@ mod tests {
         assert_eq!(frame[frame.len() - 2..], [7, 8]);
         assert_eq!(frame.len(), 305);
         assert_eq!(FrameBuf::with_capacity(9).into_text(), b"\x81\x00"[..]);
+    }
+
+    #[test]
+    fn a_length_of_four_bytes_is_an_alternative() {
+        let mut frame = FrameBuf::with_capacity(3);
+        frame.extend_from_slice(b"abc");
+        assert_eq!(frame.into_prefixed(), b"\0\0\0\x03abc"[..]);
+        let mut begun = FrameBuf::with_capacity(1);
+        begun.extend_from_slice(b"a");
+        assert_eq!(begun.into_prefixed_begun(0x0102_02ff), b"\x01\x02\x03\0a"[..]);
     }
 
     #[test]

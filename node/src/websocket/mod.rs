@@ -19,8 +19,7 @@ mod tests;
 pub(crate) use self::{
     decode::{Decoder, Message, Rules},
     deflate::deflate_text,
-    encode::{FrameBuf, close, head, pong},
-    frame::Opcode,
+    encode::{FrameBuf, close, pong},
     handshake::accept_key,
     offer::accept_deflate,
     violation::Violation,

@@ -138,7 +138,7 @@ fn a_second_join_replaces_the_first_and_closes_it_after_the_reply() {
     assert_eq!(seen, ["leave room:x", "join room:x {}"]);
     let newest = client.newest();
     assert_ne!(former, newest);
-    client.socket.reply(former, b"null", Status::Ok, b"{}");
+    client.socket.reply(former, b"null", Status::Ok, Payload::Json(b"{}"));
     assert!(client.drain().is_empty(), "the former channel speaks no more");
     let expected = [replied(r#""5""#, r#""5""#, "room:x"), closed(r#""1""#, "room:x")];
     assert_eq!(client.join_ok(newest), expected);

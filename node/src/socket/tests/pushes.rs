@@ -46,8 +46,8 @@ fn a_push_reaches_its_channel_and_its_reply_the_client() {
     let frame = r#"["1",8,"room:x","say",null]"#;
     let push = client.socket.handle_text(frame, &route, client.now).expect("a valid frame");
     let Push { id, route, reference, payload, .. } = push.expect("a push");
-    assert_eq!((route, payload), (0, "null"));
-    client.socket.reply(id, reference.as_bytes(), Status::Ok, br#"{"n":1}"#);
+    assert_eq!((route, payload), (0, Payload::Json(b"null")));
+    client.socket.reply(id, reference.as_bytes(), Status::Ok, Payload::Json(br#"{"n":1}"#));
     let reply = r#"["1",8,"room:x","phx_reply",{"response":{"n":1},"status":"ok"}]"#;
     assert_eq!(client.drain(), [reply]);
 }
@@ -204,7 +204,7 @@ fn an_answer_to_a_channel_that_is_gone_says_nothing() {
     let mut client = Client::joined();
     let id = client.newest();
     client.send(r#"["1","2","room:x","phx_leave",{}]"#);
-    client.socket.reply(id, b"null", Status::Ok, b"{}");
+    client.socket.reply(id, b"null", Status::Ok, Payload::Json(b"{}"));
     client.socket.crash_channel(id);
     assert!(client.drain().is_empty());
 }

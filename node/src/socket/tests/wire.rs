@@ -87,11 +87,6 @@ fn a_lone_surrogate_anywhere_ends_the_socket_and_a_pair_does_not() {
 }
 
 #[test]
-fn binary_frames_end_the_socket() {
-    assert_eq!(Client::v2().socket.handle_binary(&[0, 0, 0, 0, 0]), Err(Close::BINARY));
-}
-
-#[test]
 fn a_ref_has_a_bound() {
     let frame = |len: usize| format!(r#"[null,"{}","phoenix","heartbeat",{{}}]"#, "1".repeat(len));
     assert_eq!(verdict(Version::V2, frame(1022).as_bytes()), None);
@@ -172,6 +167,6 @@ fn topics_and_events_are_quoted_as_json() {
     client.send(r#"["1","1","room:\"\\","phx_join",{}]"#);
     let id = client.newest();
     assert_eq!(client.join_ok(id), [replied(r#""1""#, r#""1""#, r#"room:\"\\"#)]);
-    client.socket.reply(id, b"null", Status::Error, b"{}");
+    client.socket.reply(id, b"null", Status::Error, Payload::Json(b"{}"));
     assert!(client.drain()[0].contains(r#""room:\"\\""#));
 }

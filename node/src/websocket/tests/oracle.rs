@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    super::{FrameBuf, Opcode, close, head, pong},
+    super::{FrameBuf, close, pong},
     Kept, Rules, Violation, client_frame, decode,
 };
 
@@ -312,8 +312,7 @@ proptest! {
         let mut frame = FrameBuf::with_capacity(bytes.len());
         frame.extend_from_slice(&bytes);
         stream.extend(frame.into_binary());
-        let in_pieces = head(Opcode::Text, text.len());
-        stream.extend(in_pieces.as_ref());
+        stream.extend(FrameBuf::with_capacity(0).into_text_begun(text.len()));
         stream.extend(text.as_bytes());
         stream.extend(pong(&control));
         stream.extend(close(1008, &text));

@@ -25,11 +25,12 @@ use crate::{
     channel::Router,
     config::{Config, PresenceMode},
     endpoint::{ListenerStats, Origins, upgrade::Client},
+    framing::Framing,
     mailboxes::Mailboxes,
     node::{Shared, Stats},
     peers,
     publisher::{Links, Publisher},
-    pubsub::{Flush, Mailbox, Outlet, Registry, Routes},
+    pubsub::{Flush, Mailbox, Outlet, Payload, Registry, Routes},
     socket::{Limits, Version},
     sockets::Sockets,
     tracker::{Clock, Tracker},
@@ -83,7 +84,7 @@ impl World {
             key: "guest".into(),
             socket_id: Some("user_socket:guest".into()),
             version: Version::V2,
-            deflate: false,
+            framing: Framing::WebSocket { deflate: false },
             peer,
         };
         Connection::new(&self.shared, client, outlet)
@@ -132,7 +133,13 @@ impl World {
     pub(super) fn publish(&self, topic: &str, payload: &str) {
         let topic: Topic = topic.parse().unwrap();
         let mut flush = Flush::new();
-        self.shared.publisher.publish(&topic, "new", payload.as_bytes(), None, &mut flush);
+        self.shared.publisher.publish(
+            &topic,
+            "new",
+            Payload::Json(payload.as_bytes()),
+            None,
+            &mut flush,
+        );
     }
 
     /// Nothing of any client is left.
