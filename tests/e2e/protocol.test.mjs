@@ -178,7 +178,6 @@ for (const [what, frame] of [
   ["an empty frame", ""],
   ["a byte order mark", '\ufeff["1","1","room:x","phx_join",{}]'],
   ["half a surrogate pair", '["1","1","room:x","message",{"text":"\\ud800"}]'],
-  ["a binary frame", Buffer.from([0, 1, 1, 6, 7, ...Buffer.from("11room:xmessage{}")])],
   ["bytes that are no frame", Buffer.from([255, 0, 1])],
 ]) {
   story(`${what} ends that socket with 1011 and no other`, async (stage) => {

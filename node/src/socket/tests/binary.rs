@@ -6,7 +6,7 @@ use super::*;
 use crate::socket::{Status, encode_binary_broadcast};
 
 /// The frame of a push.
-fn frame(names: [&str; 4], data: &[u8]) -> Vec<u8> {
+pub(super) fn frame(names: [&str; 4], data: &[u8]) -> Vec<u8> {
     let lens = names.map(|name| u8::try_from(name.len()).expect("a short name"));
     [&[0][..], &lens, names.concat().as_bytes(), data].concat()
 }

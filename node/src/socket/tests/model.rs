@@ -19,11 +19,18 @@ enum By {
     Former,
 }
 
+/// What kind of frame it is. In a binary one no ref is null: it is empty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum As {
+    Text,
+    Bytes,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Join { topic: usize, null: bool },
-    Leave { topic: usize, by: By },
-    Push { topic: usize, by: By, event: usize },
+    Join { topic: usize, null: bool, kind: As },
+    Leave { topic: usize, by: By, kind: As },
+    Push { topic: usize, by: By, event: usize, kind: As },
     Answer { topic: usize, ok: bool },
     Crash { topic: usize },
     LateAnswer { ok: bool },
@@ -32,11 +39,14 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let topic = || 0..TOPICS.len();
     let by = || prop_oneof![4 => Just(By::Current), 1 => Just(By::Null), 1 => Just(By::Former)];
+    let kind = || prop_oneof![3 => Just(As::Text), 1 => Just(As::Bytes)];
     prop_oneof![
-        4 => (topic(), any::<bool>()).prop_map(|(topic, null)| Step::Join { topic, null }),
-        2 => (topic(), by()).prop_map(|(topic, by)| Step::Leave { topic, by }),
-        8 => (topic(), by(), 0..PUSH_EVENTS.len())
-            .prop_map(|(topic, by, event)| Step::Push { topic, by, event }),
+        4 => (topic(), any::<bool>(), kind())
+            .prop_map(|(topic, null, kind)| Step::Join { topic, null, kind }),
+        2 => (topic(), by(), kind())
+            .prop_map(|(topic, by, kind)| Step::Leave { topic, by, kind }),
+        8 => (topic(), by(), 0..PUSH_EVENTS.len(), kind())
+            .prop_map(|(topic, by, event, kind)| Step::Push { topic, by, event, kind }),
         6 => (topic(), any::<bool>()).prop_map(|(topic, ok)| Step::Answer { topic, ok }),
         1 => topic().prop_map(|topic| Step::Crash { topic }),
         1 => any::<bool>().prop_map(|ok| Step::LateAnswer { ok }),
@@ -47,10 +57,19 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Joined {
     join_ref: String,
+    reference: String,
     carried: String,
     answered: bool,
-    waiting: Vec<(String, String)>,
+    waiting: Vec<Said>,
     closes: Vec<String>,
+}
+
+/// A push.
+#[derive(Clone)]
+struct Said {
+    reference: String,
+    event: &'static str,
+    kind: As,
 }
 
 /// The rules once more, without ids, bytes or sharing.
@@ -73,8 +92,8 @@ impl Model {
         let mut closes = Vec::new();
         if let Some(former) = self.channels.remove(topic) {
             self.say(format!("leave {topic}"));
-            for (reference, _) in former.waiting {
-                self.unmatched(topic, &reference);
+            for said in former.waiting {
+                self.unmatched(topic, &said.reference);
             }
             closes = former.closes;
             closes.push(former.join_ref);
@@ -87,9 +106,9 @@ impl Model {
             return self.say(refused(join_ref, reference, topic, "too many channels joined"));
         }
         self.say(format!("join {topic} {{}}"));
-        let join_ref = join_ref.to_owned();
-        let joined =
-            Joined { join_ref, carried: reference.to_owned(), closes, ..Joined::default() };
+        let carried = if join_ref == "null" { reference } else { join_ref };
+        let [join_ref, reference, carried] = [join_ref, reference, carried].map(str::to_owned);
+        let joined = Joined { join_ref, reference, carried, closes, ..Joined::default() };
         self.channels.insert(topic, joined);
     }
 
@@ -104,8 +123,8 @@ impl Model {
             return;
         };
         self.say(format!("leave {topic}"));
-        for (reference, _) in joined.waiting {
-            self.unmatched(topic, &reference);
+        for said in joined.waiting {
+            self.unmatched(topic, &said.reference);
         }
         self.say(replied(&joined.carried, reference, topic));
         for join_ref in joined.closes.iter().chain([&joined.join_ref]) {
@@ -113,33 +132,38 @@ impl Model {
         }
     }
 
-    fn push(&mut self, topic: &'static str, join_ref: &str, reference: &str, event: &str) {
+    fn push(&mut self, topic: &'static str, join_ref: &str, said: Said) {
         let Some(joined) = self.channels.get_mut(topic) else {
-            return self.unmatched(topic, reference);
+            return self.unmatched(topic, &said.reference);
         };
         if join_ref != "null" && join_ref != joined.join_ref {
             return;
         }
         if joined.answered {
-            return self.deliver(topic, reference, event);
+            return self.deliver(topic, &said);
         }
         if joined.waiting.len() < LIMITS.pending_max {
-            joined.waiting.push((reference.to_owned(), event.to_owned()));
+            joined.waiting.push(said);
         } else {
             let carried = joined.carried.clone();
-            self.say(refused(&carried, reference, topic, "too many requests"));
+            self.say(refused(&carried, &said.reference, topic, "too many requests"));
         }
     }
 
-    fn deliver(&mut self, topic: &'static str, reference: &str, event: &str) {
+    fn deliver(&mut self, topic: &'static str, said: &Said) {
+        let Said { reference, event, kind } = said;
         let Some(joined) = self.channels.get(topic) else {
             return self.unmatched(topic, reference);
         };
         let carried = joined.carried.clone();
-        match event {
+        let payload = match kind {
+            As::Text => "{}",
+            As::Bytes => "binary {}",
+        };
+        match *event {
             "7" => self.crash(topic),
             r#""phx_x""# => self.say(refused(&carried, reference, topic, "reserved event")),
-            _ => self.say(format!("push {topic} say {{}} {reference} {carried}")),
+            _ => self.say(format!("push {topic} say {payload} {reference} {carried}")),
         }
     }
 
@@ -150,7 +174,7 @@ impl Model {
         joined.answered = true;
         let waiting = std::mem::take(&mut joined.waiting);
         let closes = std::mem::take(&mut joined.closes);
-        let (join_ref, reference) = (joined.join_ref.clone(), joined.carried.clone());
+        let (join_ref, reference) = (joined.join_ref.clone(), joined.reference.clone());
         if ok {
             self.say(replied(&join_ref, &reference, topic));
         } else {
@@ -158,9 +182,7 @@ impl Model {
             self.say(refused(&join_ref, &reference, topic, "unauthorized"));
         }
         closes.iter().for_each(|former| self.say(closed(former, topic)));
-        for (reference, event) in waiting {
-            self.deliver(topic, &reference, &event);
-        }
+        waiting.iter().for_each(|said| self.deliver(topic, said));
     }
 
     fn crash(&mut self, topic: &'static str) {
@@ -170,9 +192,9 @@ impl Model {
         self.say(format!("leave {topic}"));
         let join_ref = joined.join_ref;
         if !joined.answered {
-            self.say(refused(&join_ref, &joined.carried, topic, "join crashed"));
+            self.say(refused(&join_ref, &joined.reference, topic, "join crashed"));
             joined.closes.iter().for_each(|former| self.say(closed(former, topic)));
-            joined.waiting.iter().for_each(|(reference, _)| self.unmatched(topic, reference));
+            joined.waiting.iter().for_each(|said| self.unmatched(topic, &said.reference));
         } else {
             let reason = r#"{"reason":"channel_crash"}"#;
             self.say(format!(r#"[{join_ref},{join_ref},"{topic}","phx_error",{reason}]"#));
@@ -180,34 +202,58 @@ impl Model {
     }
 
     /// The `join_ref` that a frame for `topic` carries.
-    fn join_ref(&self, topic: &str, by: By) -> String {
-        match (by, self.channels.get(topic)) {
-            (By::Current, Some(joined)) => joined.join_ref.clone(),
-            (By::Null, _) => "null".to_owned(),
-            (By::Former, _) | (By::Current, None) => r#""former""#.to_owned(),
-        }
+    fn join_ref(&self, topic: &str, by: By, kind: As) -> String {
+        let join_ref = match (by, self.channels.get(topic)) {
+            (By::Current, Some(joined)) => &joined.join_ref,
+            (By::Null, _) => "null",
+            (By::Former, _) | (By::Current, None) => r#""former""#,
+        };
+        nullable(join_ref, kind)
     }
+}
+
+/// What a ref is in a frame of that kind.
+fn nullable(join_ref: &str, kind: As) -> String {
+    let empty = join_ref == "null" && kind == As::Bytes;
+    if empty { r#""""#.to_owned() } else { join_ref.to_owned() }
+}
+
+/// Sends a frame of raw JSON parts.
+fn send(client: &mut Client, parts: [&str; 4], kind: As) -> Vec<String> {
+    if kind == As::Text {
+        let [join_ref, reference, topic, event] = parts;
+        return client.send(&format!(r#"[{join_ref},{reference},{topic},{event},{{}}]"#));
+    }
+    let frame = binary::frame(parts.map(|part| part.trim_matches('"')), b"{}");
+    client.send_bytes(&frame).expect("a frame that can be decoded")
 }
 
 /// Does one step to both; `n` is its fresh ref.
 fn take(model: &mut Model, client: &mut Client, step: Step, n: usize) -> Vec<String> {
     let reference = format!(r#""{n}""#);
     match step {
-        Step::Join { topic, null } => {
-            let (topic, join_ref) = (TOPICS[topic], if null { "null" } else { &reference });
-            model.join(topic, join_ref, &reference);
-            client.send(&format!(r#"[{join_ref},{reference},"{topic}","phx_join",{{}}]"#))
+        Step::Join { topic, null, kind } => {
+            let topic = TOPICS[topic];
+            let join_ref = nullable(if null { "null" } else { &reference }, kind);
+            model.join(topic, &join_ref, &reference);
+            let topic = format!(r#""{topic}""#);
+            send(client, [&join_ref, &reference, &topic, r#""phx_join""#], kind)
         }
-        Step::Leave { topic, by } => {
-            let (topic, join_ref) = (TOPICS[topic], model.join_ref(TOPICS[topic], by));
+        Step::Leave { topic, by, kind } => {
+            let topic = TOPICS[topic];
+            let join_ref = model.join_ref(topic, by, kind);
             model.leave(topic, &join_ref, &reference);
-            client.send(&format!(r#"[{join_ref},{reference},"{topic}","phx_leave",{{}}]"#))
+            let topic = format!(r#""{topic}""#);
+            send(client, [&join_ref, &reference, &topic, r#""phx_leave""#], kind)
         }
-        Step::Push { topic, by, event } => {
-            let (topic, join_ref) = (TOPICS[topic], model.join_ref(TOPICS[topic], by));
-            let event = PUSH_EVENTS[event];
-            model.push(topic, &join_ref, &reference, event);
-            client.send(&format!(r#"[{join_ref},{reference},"{topic}",{event},{{}}]"#))
+        Step::Push { topic, by, event, kind } => {
+            let (topic, event) = (TOPICS[topic], PUSH_EVENTS[event]);
+            // A binary frame has no event but a string.
+            let kind = if event == "7" { As::Text } else { kind };
+            let join_ref = model.join_ref(topic, by, kind);
+            let said = Said { reference: reference.clone(), event, kind };
+            model.push(topic, &join_ref, said);
+            send(client, [&join_ref, &reference, &format!(r#""{topic}""#), event], kind)
         }
         Step::Answer { topic, ok } => {
             model.answer(TOPICS[topic], ok);
