@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
 };
 
@@ -79,6 +78,7 @@ async fn start_one(
     let name = format!("n{}", number + 1);
     config.node.name = name.parse().ok();
     config.http.listen = loopback(if port == 0 { 0 } else { port.saturating_add(number) });
+    config.tcp.listen = Some(loopback(0));
     config.cluster.listen = Some(loopback(0));
     let seeds = before.iter().filter_map(Node::cluster_address);
     config.cluster.join = seeds.map(Seed::Address).collect();
@@ -128,6 +128,7 @@ fn dev_failure(error: StartError) -> Failure {
         other @ (StartError::Config(_)
         | StartError::Secret(_)
         | StartError::Name(_)
+        | StartError::Tcp { .. }
         | StartError::Cluster(_)) => failure(other),
     }
 }
@@ -136,19 +137,21 @@ fn failure(error: StartError) -> Failure {
     match error {
         StartError::Config(error) => Failure::Config(error),
         StartError::Secret(_) | StartError::Name(_) => Failure::Usage(error.to_string()),
-        StartError::Http { .. } | StartError::Cluster(_) => Failure::Failed(error.to_string()),
+        StartError::Http { .. } | StartError::Tcp { .. } | StartError::Cluster(_) => {
+            Failure::Failed(error.to_string())
+        }
     }
 }
 
 /// The lines that scripts read ports from.
 fn listening(node: &Node) -> String {
-    let mut lines = format!("listening http {}\n", node.http_address());
-    if let Some(address) = node.cluster_address() {
-        // Writing to a String cannot fail.
-        let written = writeln!(lines, "listening cluster {address}");
-        debug_assert!(written.is_ok(), "a String takes any text");
-    }
-    lines
+    let listeners = [
+        ("http", Some(node.http_address())),
+        ("tcp", node.tcp_address()),
+        ("cluster", node.cluster_address()),
+    ];
+    let bound = listeners.into_iter().filter_map(|(name, address)| Some((name, address?)));
+    bound.map(|(name, address)| format!("listening {name} {address}\n")).collect()
 }
 
 /// What is where, and what to try next.
@@ -156,9 +159,14 @@ fn welcome(nodes: &[Node]) -> String {
     let mut text: String = nodes.iter().map(listening).collect();
     text.push_str("\nWingbeat: a cluster of this machine's own, gone when you press Ctrl-C.\n\n");
     for node in nodes {
-        let cluster = node.cluster_address().map_or_else(String::new, |a| a.to_string());
-        let http = node.http_address();
-        text.push_str(&format!("  {:<4} http://{http}/   cluster {cluster} (QUIC)\n", node.name()));
+        let shown =
+            |address: Option<SocketAddr>| address.map_or_else(String::new, |a| a.to_string());
+        let (http, tcp) = (node.http_address(), shown(node.tcp_address()));
+        let cluster = shown(node.cluster_address());
+        let name = node.name();
+        text.push_str(&format!(
+            "  {name:<4} http://{http}/   tcp {tcp}   cluster {cluster} (QUIC)\n"
+        ));
     }
     let addresses = (nodes.first(), nodes.last());
     if let (Some(first), Some(last)) = addresses {

@@ -28,7 +28,7 @@ use presence::{InvalidNodeName, NodeName};
 pub use check::Warning;
 pub use error::{ConfigError, Fault, Origin, Problem};
 pub use layers::Override;
-pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node};
+pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node, Tcp};
 pub use secrets::{API_TOKEN_LEN_MIN, CLUSTER_SECRET_LEN_MIN, Secret, SecretError};
 pub use values::{InvalidValue, OriginRule, Pattern, Rate, Seed, Size};
 pub use words::{
@@ -42,6 +42,8 @@ pub struct Config {
     pub node: Node,
     /// The listener for clients, the API and the pages.
     pub http: Http,
+    /// The listener for clients over plain TCP.
+    pub tcp: Tcp,
     /// The other nodes.
     pub cluster: Cluster,
     /// Who may connect, and who may use the API.
@@ -60,6 +62,7 @@ impl Default for Config {
         Self {
             node: Node::default(),
             http: Http::default(),
+            tcp: Tcp::default(),
             cluster: Cluster::default(),
             auth: Auth::default(),
             limits: Limits::default(),
@@ -123,6 +126,13 @@ impl Config {
     /// Whether HTTP answers this machine alone.
     pub fn http_on_loopback(&self) -> bool {
         self.http.listen.ip().is_loopback()
+    }
+
+    /// The listeners for clients that others than this machine's reach, with their keys.
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let listeners = [("http.listen", Some(self.http.listen)), ("tcp.listen", self.tcp.listen)];
+        let listeners = listeners.into_iter().filter_map(|(key, address)| Some((key, address?)));
+        listeners.filter(|(_, address)| !address.ip().is_loopback())
     }
 
     /// Where the cluster listens: `cluster.listen`; the default address when only `cluster.join`

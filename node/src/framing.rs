@@ -17,7 +17,6 @@ pub(crate) enum Framing {
         deflate: bool,
     },
     /// Each message behind its length in four bytes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its endpoint follows"))]
     Tcp,
     /// Each message as one JSON string: an element of a poll's answer. No binary ones.
     #[cfg_attr(not(test), expect(dead_code, reason = "its endpoint follows"))]

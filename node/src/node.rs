@@ -22,7 +22,7 @@ use crate::{
     channel::Router,
     config::{Config, ConfigError, SecretError},
     discovery::{self, Seeds},
-    endpoint::{Listener, ListenerStats, Origins},
+    endpoint::{Listener, ListenerStats, Origins, serve_tcp},
     mailboxes::Mailboxes,
     peers::{self, Driver, DriverEnd, Peers, Seen, lanes},
     publisher::{Links, Publisher},
@@ -50,6 +50,14 @@ pub enum StartError {
     /// The address for clients is taken or not this machine's.
     #[error("cannot listen for HTTP on {address}: {source} ({})", advice(.source, "http.listen or --listen"))]
     Http {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The address for clients over plain TCP is taken or not this machine's.
+    #[error("cannot listen for TCP on {address}: {source} ({})", advice(.source, "tcp.listen or --tcp-listen"))]
+    Tcp {
         /// Where it should have listened.
         address: SocketAddr,
         /// What the operating system said.
@@ -128,6 +136,7 @@ pub(crate) struct Shared {
     /// The sockets' tasks.
     pub(crate) tasks: TaskTracker,
     pub(crate) http: SocketAddr,
+    pub(crate) tcp: Option<SocketAddr>,
     pub(crate) cluster: Option<SocketAddr>,
     pub(crate) stopping: watch::Receiver<bool>,
     /// After this the node is ready even if it is alone.
@@ -155,26 +164,27 @@ impl Node {
     /// As [`start`](Self::start); with `development` pages of any port of this machine may connect.
     pub(crate) async fn start_with(config: Config, development: bool) -> Result<Self, StartError> {
         let warnings = config.check()?;
-        let address = config.http.listen;
-        let bound = TcpListener::bind(address).await;
-        let socket = bound.map_err(|source| StartError::Http { address, source })?;
-        let http = socket.local_addr().unwrap_or(address);
+        let (socket, http) = listen(config.http.listen)
+            .await
+            .map_err(|source| StartError::Http { address: config.http.listen, source })?;
+        let tcp = match config.tcp.listen {
+            Some(address) => {
+                let bound = listen(address).await;
+                Some(bound.map_err(|source| StartError::Tcp { address, source })?)
+            }
+            None => None,
+        };
         let name = config.node_name(http.port())?;
         for warning in warnings {
             warn!(node = %name, "{warning}");
         }
-        let parts = Parts::new(&config, name, http);
+        let parts = Parts::new(&config, name, (http, tcp.as_ref().map(|(_, address)| *address)));
         let mut tasks = JoinSet::new();
         let (peers, transport) = parts.join_cluster(&config, &mut tasks).await?;
         let (stop, stopping) = watch::channel(false);
         let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
-        let shared = Arc::new(parts.shared(
-            config,
-            (peers, transport),
-            stopping.clone(),
-            api_token,
-            development,
-        ));
+        let shared =
+            Arc::new(parts.shared(config, (peers, transport), stopping, api_token, development));
         let tracker = Arc::clone(&shared.tracker);
         tasks.spawn(async move {
             tracker.run().await;
@@ -185,17 +195,7 @@ impl Node {
             mailboxes.run().await;
             NodeEnd::Task("idle timeouts")
         });
-        let listener = Listener {
-            node: shared.name.clone(),
-            socket,
-            connections_max: shared.config.http.max_connections,
-            stats: Arc::clone(&shared.listener),
-        };
-        let router = crate::api::router(Arc::clone(&shared));
-        tasks.spawn(async move {
-            listener.run(router, stopping).await;
-            NodeEnd::Task("listener")
-        });
+        serve(&shared, &mut tasks, socket, tcp.map(|(socket, _)| socket));
         Ok(Self { shared, tasks, stop })
     }
 
@@ -207,6 +207,11 @@ impl Node {
     /// Where clients connect.
     pub fn http_address(&self) -> SocketAddr {
         self.shared.http
+    }
+
+    /// Where clients over plain TCP connect; `None` where the configuration says nothing of it.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.shared.tcp
     }
 
     /// Where peers connect; `None` for a node in no cluster.
@@ -247,6 +252,40 @@ impl Node {
     }
 }
 
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = TcpListener::bind(address).await?;
+    let bound = socket.local_addr()?;
+    Ok((socket, bound))
+}
+
+/// Takes clients in.
+fn serve(
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<NodeEnd>,
+    http: TcpListener,
+    tcp: Option<TcpListener>,
+) {
+    let listener = |socket| Listener {
+        node: shared.name.clone(),
+        socket,
+        connections_max: shared.config.http.max_connections,
+        stats: Arc::clone(&shared.listener),
+    };
+    let serving =
+        listener(http).serve_http(crate::api::router(Arc::clone(shared)), shared.stopping.clone());
+    tasks.spawn(async move {
+        serving.await;
+        NodeEnd::Task("listener")
+    });
+    if let Some(tcp) = tcp {
+        let serving = serve_tcp(listener(tcp), Arc::clone(shared), shared.stopping.clone());
+        tasks.spawn(async move {
+            serving.await;
+            NodeEnd::Task("TCP listener")
+        });
+    }
+}
+
 /// The parts before they know each other.
 struct Parts {
     name: NodeName,
@@ -259,10 +298,11 @@ struct Parts {
     tracker: Arc<Tracker>,
     sockets: Arc<Sockets>,
     http: SocketAddr,
+    tcp: Option<SocketAddr>,
 }
 
 impl Parts {
-    fn new(config: &Config, name: NodeName, http: SocketAddr) -> Self {
+    fn new(config: &Config, name: NodeName, (http, tcp): (SocketAddr, Option<SocketAddr>)) -> Self {
         let incarnation = new_incarnation();
         let clock = Clock::start();
         let shards = cluster::Config::default().shards;
@@ -289,6 +329,7 @@ impl Parts {
             tracker,
             sockets: Arc::default(),
             http,
+            tcp,
         }
     }
 
@@ -435,6 +476,7 @@ impl Parts {
             stats: Stats::default(),
             tasks: TaskTracker::new(),
             http: self.http,
+            tcp: self.tcp,
             cluster: transport.as_ref().map(Transport::local_addr),
             transport,
             stopping,

@@ -29,6 +29,9 @@ pub struct ServeArgs {
     /// Where to serve HTTP
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<String>,
+    /// Where clients over plain TCP connect
+    #[arg(long, value_name = "IP:PORT")]
+    pub tcp_listen: Option<String>,
     /// Where the other nodes connect
     #[arg(long, value_name = "IP:PORT")]
     pub cluster_listen: Option<String>,
@@ -56,6 +59,7 @@ impl ServeArgs {
         let flags = [
             ("--name", "node", "name", &self.name),
             ("--listen", "http", "listen", &self.listen),
+            ("--tcp-listen", "tcp", "listen", &self.tcp_listen),
             ("--cluster-listen", "cluster", "listen", &self.cluster_listen),
             ("--advertise", "cluster", "advertise", &self.advertise),
             ("--join", "cluster", "join", &joined),

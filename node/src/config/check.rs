@@ -49,10 +49,10 @@ impl Findings {
     }
 
     fn clients(&mut self, config: &Config) {
-        let listen = config.http.listen;
-        if !config.http_on_loopback() && config.auth.anonymous.is_none() {
+        let undecided = config.auth.anonymous.is_none();
+        for (key, listen) in config.exposed().filter(|_| undecided) {
             self.refuse(format_args!(
-                "http.listen is {listen}, not loopback, and auth.anonymous is not decided: set \
+                "{key} is {listen}, not loopback, and auth.anonymous is not decided: set \
                  auth.anonymous = true to let anyone connect, or listen on loopback"
             ));
         }

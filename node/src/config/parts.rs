@@ -37,7 +37,7 @@ pub struct Http {
     /// Pages that may connect from a browser. Empty: the host of the `Origin` header must be the
     /// one of the `Host` header, on any port.
     pub origins: Vec<OriginRule>,
-    /// Connections open at a time, 100,000; more are turned away.
+    /// Connections open at a time, 100,000, those of [`Tcp`] among them; more are turned away.
     pub max_connections: usize,
     /// The longest frame a client may send, 1 MiB; a longer one ends its socket with code 1009.
     pub max_frame_size: Size,
@@ -45,6 +45,14 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// Whether frames are compressed (permessage-deflate) for clients that ask for it, off.
     pub compression: bool,
+}
+
+/// The listener for clients that speak over plain TCP. They share `max_connections`, `max_frame_size`
+/// and `idle_timeout` of [`Http`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// Where to listen. Port 0 takes a free one. Unset: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The other nodes.

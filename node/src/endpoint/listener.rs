@@ -1,4 +1,4 @@
-//! Accepts connections and serves HTTP on them, until it is told to stop.
+//! Accepts connections, and serves HTTP on those of its listener, until it is told to stop.
 
 use std::{
     io,
@@ -13,7 +13,11 @@ use std::{
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
@@ -25,11 +29,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed for want of something, such as descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a connection hears when there are too many.
+/// What an HTTP connection hears when there are too many.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\n\
                              content-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Counts of one listener.
+/// Counts of a node's listeners together.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerStats {
     /// Connections that are open.
@@ -52,14 +56,33 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Serves until `stop` turns true, then lets requests under way end.
-    pub(crate) async fn run(self, router: Router, stop: watch::Receiver<bool>) {
+    /// Serves HTTP until `stop` turns true, then lets requests under way end.
+    pub(crate) async fn serve_http(self, router: Router, stop: watch::Receiver<bool>) {
+        let until = stop.clone();
+        let serve = |stream, peer, open| serve(stream, peer, router.clone(), until.clone(), open);
+        self.run(serve, TURNED_AWAY, stop).await;
+    }
+
+    /// Serves with `serve` until `stop` turns true, then lets what is under way end. Who is one too many
+    /// hears `turned_away`.
+    pub(super) async fn run<F>(
+        self,
+        serve: impl Fn(TcpStream, SocketAddr, Open) -> F,
+        turned_away: &[u8],
+        stop: watch::Receiver<bool>,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let mut connections = JoinSet::new();
-        let mut stopped = std::pin::pin!(stopped(stop.clone()));
+        let mut stopped = std::pin::pin!(stopped(stop));
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.take(&mut connections, stream, peer, &router, &stop),
+                    Ok((stream, peer)) => {
+                        if let Some(open) = self.take(&stream, peer, turned_away) {
+                            connections.spawn(serve(stream, peer, open));
+                        }
+                    }
                     Err(error) => self.accept_failed(&error).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -70,14 +93,8 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    fn take(
-        &self,
-        connections: &mut JoinSet<()>,
-        stream: tokio::net::TcpStream,
-        peer: SocketAddr,
-        router: &Router,
-        stop: &watch::Receiver<bool>,
-    ) {
+    /// Counts a connection, if there is room for it.
+    fn take(&self, stream: &TcpStream, peer: SocketAddr, turned_away: &[u8]) -> Option<Open> {
         self.stats.accepted.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(&self.stats);
         if self.stats.open.load(Ordering::Relaxed) > self.connections_max {
@@ -85,14 +102,14 @@ impl Listener {
                 warn!(node = %self.node, %peer, "connections are turned away: http.max_connections is reached");
             }
             // Best effort: an empty send buffer takes these few bytes at once.
-            let _ = stream.try_write(TURNED_AWAY);
-            return;
+            let _ = stream.try_write(turned_away);
+            return None;
         }
         // Small frames must not wait for acknowledgements of those before.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(node = %self.node, %peer, "cannot set TCP_NODELAY: {error}");
         }
-        connections.spawn(serve(stream, peer, router.clone(), stop.clone(), open));
+        Some(open)
     }
 
     async fn accept_failed(&self, error: &io::Error) {
@@ -124,7 +141,7 @@ impl Drop for Counted {
 }
 
 async fn serve(
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     stop: watch::Receiver<bool>,
@@ -153,7 +170,7 @@ async fn serve(
 }
 
 /// Waits until the node stops.
-async fn stopped(mut stop: watch::Receiver<bool>) {
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the node is gone, which is the same to a connection.
     drop(stop.wait_for(|stop| *stop).await);
 }

@@ -13,11 +13,12 @@ use tracing::{debug, info};
 
 use crate::{
     endpoint::{
+        codec::WebSocket,
         connection::Connection,
+        driver::Driver,
         listener::Open,
         patient::Patient,
         stream::{Direct, Streamed},
-        websocket::{Plain, Wrapped},
     },
     framing::Framing,
     node::Shared,
@@ -100,12 +101,13 @@ async fn run(
         Ok(parts) => {
             let outlet = Outlet::Socket(parts.io.into_inner().into_inner());
             let connection = Connection::new(&shared, client, outlet);
-            shared.tasks.spawn(Plain::new(connection, Direct, &parts.read_buf, open));
+            let driver = Driver::<_, WebSocket>::new(connection, Direct, &parts.read_buf, open);
+            shared.tasks.spawn(driver);
         }
         Err(upgraded) => {
             let connection = Connection::new(&shared, client, Outlet::Owner);
             let stream = Streamed::new(TokioIo::new(upgraded));
-            shared.tasks.spawn(Wrapped::new(connection, stream, &[], open));
+            shared.tasks.spawn(Driver::<_, WebSocket>::new(connection, stream, &[], open));
         }
     }
 }
@@ -174,16 +176,29 @@ fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Clien
     let params = Params::parse(request.uri().query().unwrap_or_default())
         .map_err(|_| BadRequest("the query is not UTF-8, or nested too deep"))?;
     let version = params.version().ok_or(Forbidden("vsn is none of 1.0.x and 2.0.x"))?;
-    if !shared.config.anonymous_allowed() {
-        return Err(Forbidden("auth.anonymous is false"));
-    }
-    let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
-    let (key, socket_id) = match user {
-        Some(id) => (id.to_owned(), Some(crate::channel::socket_id(id))),
-        None => (random_key(), None),
-    };
     let framing = Framing::WebSocket { deflate: false };
-    Ok(Client { key, socket_id, version, framing, peer })
+    Client::admit(shared, &params, version, framing, peer).map_err(Forbidden)
+}
+
+impl Client {
+    /// Lets a client in by what it says of itself, or says why not.
+    pub(super) fn admit(
+        shared: &Shared,
+        params: &Params,
+        version: Version,
+        framing: Framing,
+        peer: SocketAddr,
+    ) -> Result<Self, &'static str> {
+        if !shared.config.anonymous_allowed() {
+            return Err("auth.anonymous is false");
+        }
+        let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
+        let (key, socket_id) = match user {
+            Some(id) => (id.to_owned(), Some(crate::channel::socket_id(id))),
+            None => (random_key(), None),
+        };
+        Ok(Self { key, socket_id, version, framing, peer })
+    }
 }
 
 /// 128 random bits.

@@ -29,6 +29,6 @@ mod tests;
 pub(crate) use action::{Action, Close, Frame, Push};
 pub(crate) use channels::ChannelId;
 pub(crate) use message::{Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
-pub(crate) use params::Params;
+pub(crate) use params::{InvalidQuery, Params};
 pub(crate) use session::{Limits, Refused, Socket};
 pub(crate) use v2_binary::encode_broadcast as encode_binary_broadcast;

@@ -7,7 +7,7 @@ use super::message::Version;
 /// Levels of the deepest nested parameter: `a[b]` has two.
 const DEPTH_MAX: usize = 16;
 
-/// Why a query was refused: HTTP status 400.
+/// Why a query, or what takes its place, was refused: HTTP status 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidQuery {
     /// A name or value, percent-decoded, is no UTF-8.
@@ -55,6 +55,17 @@ impl Params {
             put(&mut root, first, &rest, value);
         }
         Ok(Self(root))
+    }
+
+    /// Takes the members of a JSON object, for clients whose connect has no query: texts as they are,
+    /// numbers and booleans as they are written; null counts as missing.
+    ///
+    /// # Errors
+    /// When they are nested too deep.
+    pub(crate) fn from_json(
+        members: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Self, InvalidQuery> {
+        from_members(members, 1).map(Self)
     }
 
     /// The wire format that `vsn` asks for; `None` when there is no such format.
@@ -133,6 +144,34 @@ fn nest(former: Option<Param>, path: &[&str], value: String) -> Param {
             Param::Map(map)
         }
     }
+}
+
+fn from_members(
+    members: serde_json::Map<String, serde_json::Value>,
+    level: usize,
+) -> Result<BTreeMap<String, Param>, InvalidQuery> {
+    let params = members.into_iter().filter_map(|(name, value)| {
+        from_value(value, level).transpose().map(|param| Ok((name, param?)))
+    });
+    params.collect()
+}
+
+fn from_value(value: serde_json::Value, level: usize) -> Result<Option<Param>, InvalidQuery> {
+    use serde_json::Value;
+    if level > DEPTH_MAX {
+        return Err(InvalidQuery::TooDeep);
+    }
+    Ok(Some(match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => Param::Text(text),
+        Value::Bool(_) | Value::Number(_) => Param::Text(value.to_string()),
+        Value::Array(items) => {
+            let items =
+                items.into_iter().filter_map(|item| from_value(item, level + 1).transpose());
+            Param::List(items.collect::<Result<_, _>>()?)
+        }
+        Value::Object(members) => Param::Map(from_members(members, level + 1)?),
+    }))
 }
 
 fn decode(text: &str) -> Result<String, InvalidQuery> {
@@ -245,6 +284,25 @@ mod tests {
     fn debug_output_hides_values() {
         let shown = format!("{:?} {:?}", parse("token=hush"), parse("t[a]=hush").get("t"));
         assert!(shown.contains("token") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn json_members_are_parameters_too() {
+        let read = |json: &str| Params::from_json(serde_json::from_str(json).expect("an object"));
+        let json = r#"{"a":"x","n":7,"t":true,"none":null,"l":["1",2],"m":{"k":{"d":"e"}}}"#;
+        let params = read(json).expect("parameters");
+        assert_eq!(
+            ["a", "n", "t", "none"].map(|name| params.text(name)),
+            [Some("x"), Some("7"), Some("true"), None]
+        );
+        assert_eq!(text(path(&params, "l", &["1"])), Some("2"));
+        assert_eq!(text(path(&params, "m", &["k", "d"])), Some("e"));
+        let deep = |levels: usize| {
+            let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+            read(&format!(r#"{{"a":{open}1{close}}}"#))
+        };
+        assert!(deep(16).is_ok());
+        assert_eq!(deep(17), Err(InvalidQuery::TooDeep));
     }
 
     proptest! {

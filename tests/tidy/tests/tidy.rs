@@ -71,11 +71,7 @@ fn each_foreign_protocol_is_named_in_one_place() {
         // Our own codecs are tested against the library.
         (
             "tungstenite",
-            &[
-                "node/src/websocket/tests",
-                "node/src/endpoint/websocket/tests",
-                "node/src/cli/bench/",
-            ],
+            &["node/src/websocket/tests", "node/src/endpoint/driver/tests", "node/src/cli/bench/"],
         ),
     ];
     for (name, places) in rules {

@@ -35,6 +35,12 @@ fn listening_elsewhere_wants_anonymous_decided() {
     assert!(
         warnings(&decided).starts_with("http.listen is 0.0.0.0:4000 and there is no API token")
     );
+    assert_eq!(
+        refusal("[tcp]\nlisten = \"10.0.0.7:4100\""),
+        "tcp.listen is 10.0.0.7:4100, not loopback, and auth.anonymous is not decided: set auth.anonymous = true to let anyone connect, or listen on loopback"
+    );
+    let decided = parse("[tcp]\nlisten = \"10.0.0.7:4100\"\n[auth]\nanonymous = true");
+    assert_eq!(decided.check(), Ok(vec![]));
 }
 
 #[test]

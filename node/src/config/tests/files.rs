@@ -41,7 +41,7 @@ fn an_unknown_section_names_the_one_that_was_meant() {
         complaint("[[channels]]\ntopic = \"a\""),
         "wingbeat.toml:1: unknown section [channels], did you mean [[channel]]?"
     );
-    assert_eq!(complaint("[tcp]\n"), "wingbeat.toml:1: unknown section [tcp]");
+    assert_eq!(complaint("[udp]\n"), "wingbeat.toml:1: unknown section [udp]");
 }
 
 /// Two lines of a file, and what is said of the second.

@@ -1,5 +1,5 @@
-//! The task of one WebSocket: reads its client, and ends it. Writing is done by whoever has something
-//! for the client; this goes on where the client did not take all.
+//! The task of one socket: reads its client, and ends it. Writing is done by whoever has something for
+//! the client; this goes on where the client did not take all.
 
 use std::{
     cell::RefCell,
@@ -13,13 +13,14 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     endpoint::{
+        codec::{Codec, Heard},
         connection::{Connection, SLOW},
         listener::Open,
-        stream::{Direct, Stream, Streamed},
+        stream::Stream,
     },
     pubsub::{CloseReason, Flush, Writing},
     socket::Close,
-    websocket::{Decoder, Message, Violation, close, pong},
+    websocket::Violation,
 };
 
 /// Bytes read at a time.
@@ -38,17 +39,11 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
-/// The socket of a client over plain TCP.
-pub(super) type Plain = Driver<Direct>;
-
-/// The socket of a client over any other stream.
-pub(super) type Wrapped<S> = Driver<Streamed<S>>;
-
 /// One client's socket as a future: it ends with the socket.
-pub(super) struct Driver<S> {
+pub(super) struct Driver<S, C> {
     connection: Connection,
     stream: S,
-    decoder: Decoder,
+    codec: C,
     /// What the client's last frames caused is being written.
     writing: Option<Writing>,
     closing: Option<Box<Closing>>,
@@ -64,7 +59,7 @@ struct Closing {
 }
 
 /// Why nothing more is read.
-enum End {
+pub(super) enum End {
     /// The client is to be told.
     Close(Close),
     /// The client closed: it is answered.
@@ -86,12 +81,12 @@ impl From<Close> for End {
     }
 }
 
-impl<S: Stream> Driver<S> {
+impl<S: Stream, C: Codec> Driver<S, C> {
     /// `read` was read from the stream already.
     pub(super) fn new(connection: Connection, stream: S, read: &[u8], open: Open) -> Self {
-        let decoder = Decoder::default();
+        let codec = C::default();
         let (writing, closing) = (None, None);
-        let mut driver = Self { connection, stream, decoder, writing, closing, _open: open };
+        let mut driver = Self { connection, stream, codec, writing, closing, _open: open };
         if !read.is_empty()
             && let Err(end) = driver.handle(&mut read.to_vec())
         {
@@ -115,6 +110,12 @@ impl<S: Stream> Driver<S> {
                 return Poll::Ready(if gone { End::Gone } else { close() });
             }
             if control.is_ready() {
+                self.writing = Some(flush.write());
+                continue;
+            }
+            let idle_timeout = self.connection.shared.config.http.idle_timeout;
+            if let Poll::Ready(heartbeat) = self.codec.poll_heartbeat(cx, idle_timeout) {
+                flush.reply(&self.connection.mailbox, heartbeat);
                 self.writing = Some(flush.write());
                 continue;
             }
@@ -150,16 +151,14 @@ impl<S: Stream> Driver<S> {
         self.connection.mailbox.hear(self.connection.now());
         let mut frames = 0;
         let connection = &mut self.connection;
-        let done = self.decoder.decode(bytes, &rules, |message| {
+        let done = self.codec.decode(bytes, &rules, |message| {
             frames += 1;
             match message {
-                Message::Text(text) => connection.handle_text(text, &mut flush)?,
-                Message::Binary(bytes) => connection.handle_binary(bytes, &mut flush)?,
-                Message::Ping(payload) => {
-                    flush.reply(&connection.mailbox, pong(payload));
-                }
-                Message::Pong(_) => {}
-                Message::Close(code) => return Err(End::Closed(code)),
+                Heard::Text(text) => connection.handle_text(text, &mut flush)?,
+                Heard::Binary(bytes) => connection.handle_binary(bytes, &mut flush)?,
+                Heard::Ping(answer) => flush.reply(&connection.mailbox, answer),
+                Heard::Pong => {}
+                Heard::Closed(code) => return Err(End::Closed(code)),
             }
             Ok(())
         });
@@ -180,9 +179,9 @@ impl<S: Stream> Driver<S> {
                 if code == SLOW {
                     patience = SLOW_CLOSE_TIMEOUT;
                 }
-                close(code, reason)
+                C::last_words(code, reason)
             }
-            End::Closed(code) => close(code.unwrap_or(1000), ""),
+            End::Closed(code) => C::last_words(code.unwrap_or(1000), ""),
             End::Gone => {
                 self.connection.mailbox.abandon();
                 return;
@@ -228,7 +227,7 @@ impl<S: Stream> Driver<S> {
     }
 }
 
-impl<S: Stream> Future for Driver<S> {
+impl<S: Stream, C: Codec> Future for Driver<S, C> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -20,11 +20,16 @@ use tokio_tungstenite::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::super::{Connection, Direct, Driver, Open, Streamed};
+use super::super::{Connection, Driver, Open};
 use crate::{
     channel::Router,
     config::{Config, PresenceMode},
-    endpoint::{ListenerStats, Origins, upgrade::Client},
+    endpoint::{
+        ListenerStats, Origins,
+        codec::WebSocket,
+        stream::{Direct, Streamed},
+        upgrade::Client,
+    },
     framing::Framing,
     mailboxes::Mailboxes,
     node::{Shared, Stats},
@@ -99,7 +104,8 @@ impl World {
         socket2::SockRef::from(&client).set_recv_buffer_size(64 << 10).unwrap();
         let connection = self.connection(Outlet::Socket(stream));
         let mailbox = Arc::clone(&connection.mailbox);
-        let driver = Driver::new(connection, Direct, &[], Open::new(&self.listener));
+        let open = Open::new(&self.listener);
+        let driver = Driver::<_, WebSocket>::new(connection, Direct, &[], open);
         let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         Guest { client, mailbox, driver: tokio::spawn(driver) }
     }
@@ -126,7 +132,8 @@ impl World {
         let connection = self.connection(Outlet::Owner);
         let mailbox = Arc::clone(&connection.mailbox);
         let open = Open::new(&self.listener);
-        (mailbox, tokio::spawn(Driver::new(connection, Streamed::new(stream), read, open)))
+        let driver = Driver::<_, WebSocket>::new(connection, Streamed::new(stream), read, open);
+        (mailbox, tokio::spawn(driver))
     }
 
     /// Says something to all who have joined the topic.
@@ -209,6 +216,7 @@ fn shared(
         stats: Stats::default(),
         tasks: TaskTracker::new(),
         http: config.http.listen,
+        tcp: None,
         cluster: None,
         stopping: watch::channel(false).1,
         lonely_at: Instant::now(),
