@@ -236,6 +236,7 @@ const SECRET = { WINGBEAT_CLUSTER_SECRET: "a-secret-of-more-than-thirty-two-byte
 
 for (const [what, args, env, remedy] of [
   ["clients from elsewhere without a word on who may", ["--listen", "0.0.0.0:0"], {}, /auth\.anonymous/],
+  ["clients over TCP from elsewhere without a word on who may", ["--tcp-listen", "0.0.0.0:0"], {}, /tcp\.listen.*auth\.anonymous/s],
   ["a cluster elsewhere without a secret", ["--cluster-listen", "10.0.0.7:0"], {}, /WINGBEAT_CLUSTER_SECRET|secret_file/],
   ["a wildcard without an address to advertise", ["--cluster-listen", "0.0.0.0:0"], SECRET, /cluster\.advertise/],
   ["a secret that is too short", ["--cluster-listen", "127.0.0.1:0"], { WINGBEAT_CLUSTER_SECRET: "short" }, /32/],
@@ -265,6 +266,9 @@ story("a port in use is told with what to change", async (stage) => {
   const http = await stage.cli(null, ["serve", "--listen", node.address]);
   assert.equal(http.code, 1);
   assert.match(http.stderr, new RegExp(`${node.address}.*in use.*--listen`, "s"));
+  const tcp = await stage.cli(null, ["serve", "--listen", "127.0.0.1:0", "--tcp-listen", node.address]);
+  assert.equal(tcp.code, 1);
+  assert.match(tcp.stderr, new RegExp(`TCP on ${node.address}.*in use.*--tcp-listen`, "s"));
   const cluster = await stage.cli(null, ["serve", "--listen", "127.0.0.1:0", "--cluster-listen", node.cluster]);
   assert.equal(cluster.code, 1);
   assert.match(cluster.stderr, new RegExp(`${node.cluster}.*in use.*--cluster-listen`, "s"));
@@ -282,6 +286,7 @@ for (const args of [["dev", "--port", "0"], ["dev", "--port", "0", "--nodes", "5
     stage.atEnd(() => dev.end());
     await until("it prints where each node is", () => dev.stdout.filter((line) => /^ +n\d+ +http:\/\//.test(line)).length === size);
     assert.equal(dev.stdout.filter((line) => /^listening http /.test(line)).length, size);
+    assert.equal(dev.stdout.filter((line) => /^listening tcp /.test(line)).length, size);
     assert.equal(dev.stdout.filter((line) => /^listening cluster /.test(line)).length, size);
     assert.ok(dev.stdout.some((line) => /wingbeat who/.test(line)), "and what to try");
     const nodes = dev.stdout.filter((line) => /^listening http /.test(line)).map((line, i) => {

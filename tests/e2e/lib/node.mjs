@@ -11,6 +11,8 @@ export class Node {
   process;
   /** Where clients connect, as host:port. */
   address;
+  /** Where clients over plain TCP connect, as host:port; null where nobody asked for it. */
+  tcp = null;
   /** Where peers connect, as host:port; null for a node in no cluster. */
   cluster = null;
   #former = [];
@@ -22,14 +24,16 @@ export class Node {
 
   /** Starts the process and waits until it listens. */
   async start() {
-    const { listen = "127.0.0.1:0", clusterListen = "127.0.0.1:0", join = [], args = [], config, env, binary } = this.settings;
+    const { listen = "127.0.0.1:0", tcpListen, clusterListen = "127.0.0.1:0", join = [], args = [], config, env, binary } = this.settings;
     const all = ["serve", "--name", this.name, "--listen", listen];
+    if (tcpListen) all.push("--tcp-listen", tcpListen);
     if (clusterListen) all.push("--cluster-listen", clusterListen);
     for (const seed of join) all.push("--join", seed);
     if (config) all.push("--config", config);
     if (this.process) this.#former.push(...this.process.stderr);
     this.process = new Running([...all, ...args], { env: { WINGBEAT_LOG__FORMAT: "text", ...env }, binary });
     this.address = (await this.process.line(/^listening http (\S+)$/))[1];
+    if (tcpListen) this.tcp = (await this.process.line(/^listening tcp (\S+)$/))[1];
     if (clusterListen) this.cluster = (await this.process.line(/^listening cluster (\S+)$/))[1];
     return this;
   }
