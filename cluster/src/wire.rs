@@ -6,6 +6,7 @@
 //! A header gets a new field only together with a new [`WIRE_VERSIONS`].
 
 mod broadcast;
+mod longpoll;
 mod range;
 mod request;
 mod swim;
@@ -20,6 +21,10 @@ use bytes::Bytes;
 
 pub use self::{
     broadcast::{Broadcast, PayloadKind, decode_broadcast, encode_broadcast},
+    longpoll::{
+        ClientFrame, SessionAnswer, SessionId, SessionRequest, decode_session_answer,
+        decode_session_request, encode_session_answer, encode_session_request,
+    },
     request::{
         Topics, TopicsRequest, decode_topics, decode_topics_request, encode_topics,
         encode_topics_request,
@@ -61,6 +66,9 @@ mod kind {
     pub(super) const BROADCAST: u8 = 0x10;
     pub(super) const TOPICS_REQUEST: u8 = 0x20;
     pub(super) const TOPICS: u8 = 0x21;
+    pub(super) const SESSION_POLL: u8 = 0x22;
+    pub(super) const SESSION_FRAMES: u8 = 0x23;
+    pub(super) const SESSION_ANSWER: u8 = 0x24;
     /// From here on, kinds that a receiver may ignore.
     pub(super) const IGNORABLE: u8 = 0x80;
 }

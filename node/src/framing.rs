@@ -19,7 +19,6 @@ pub(crate) enum Framing {
     /// Each message behind its length in four bytes.
     Tcp,
     /// Each message as one JSON string: an element of a poll's answer. No binary ones.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its endpoint follows"))]
     Poll,
 }
 

@@ -22,7 +22,7 @@ use crate::{
     channel::Router,
     config::{Config, ConfigError, SecretError},
     discovery::{self, Seeds},
-    endpoint::{Listener, ListenerStats, Origins, serve_tcp},
+    endpoint::{Listener, ListenerStats, LongPoll, Origins, serve_tcp},
     mailboxes::Mailboxes,
     peers::{self, Driver, DriverEnd, Peers, Seen, lanes},
     publisher::{Links, Publisher},
@@ -132,6 +132,7 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     pub(crate) api_token: Option<ApiToken>,
     pub(crate) listener: Arc<ListenerStats>,
+    pub(crate) longpoll: LongPoll,
     pub(crate) stats: Stats,
     /// The sockets' tasks.
     pub(crate) tasks: TaskTracker,
@@ -178,7 +179,9 @@ impl Node {
         for warning in warnings {
             warn!(node = %name, "{warning}");
         }
-        let parts = Parts::new(&config, name, (http, tcp.as_ref().map(|(_, address)| *address)));
+        let longpoll = LongPoll::new(&config)?;
+        let parts =
+            Parts::new(&config, name, (http, tcp.as_ref().map(|(_, address)| *address)), longpoll);
         let mut tasks = JoinSet::new();
         let (peers, transport) = parts.join_cluster(&config, &mut tasks).await?;
         let (stop, stopping) = watch::channel(false);
@@ -297,12 +300,19 @@ struct Parts {
     publisher: Arc<Publisher>,
     tracker: Arc<Tracker>,
     sockets: Arc<Sockets>,
+    longpoll: LongPoll,
+    tasks: TaskTracker,
     http: SocketAddr,
     tcp: Option<SocketAddr>,
 }
 
 impl Parts {
-    fn new(config: &Config, name: NodeName, (http, tcp): (SocketAddr, Option<SocketAddr>)) -> Self {
+    fn new(
+        config: &Config,
+        name: NodeName,
+        (http, tcp): (SocketAddr, Option<SocketAddr>),
+        longpoll: LongPoll,
+    ) -> Self {
         let incarnation = new_incarnation();
         let clock = Clock::start();
         let shards = cluster::Config::default().shards;
@@ -328,6 +338,8 @@ impl Parts {
             publisher: Arc::new(publisher),
             tracker,
             sockets: Arc::default(),
+            longpoll,
+            tasks: TaskTracker::new(),
             http,
             tcp,
         }
@@ -432,6 +444,8 @@ impl Parts {
             sockets: Arc::clone(&self.sockets),
             seen,
             registry: Arc::clone(&self.registry),
+            sessions: Arc::clone(&self.longpoll.sessions),
+            tasks: self.tasks.clone(),
             seeds,
             identity: Box::new(move |incarnation| identity(&name, incarnation, http)),
         }
@@ -473,8 +487,9 @@ impl Parts {
             ),
             api_token,
             listener: Arc::default(),
+            longpoll: self.longpoll,
             stats: Stats::default(),
-            tasks: TaskTracker::new(),
+            tasks: self.tasks,
             http: self.http,
             tcp: self.tcp,
             cluster: transport.as_ref().map(Transport::local_addr),

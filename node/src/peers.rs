@@ -14,11 +14,13 @@ use bytes::Bytes;
 use cluster::{Cluster, Down, Member, Shards};
 use presence::{NodeIx, NodeName, Replica, Shard};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
-use transport::{Admit, DownReason, Event, Events, Link, Transport};
+use transport::{Admit, DownReason, Event, Events, Link, Responder, Transport};
 
 use crate::{
     discovery,
+    endpoint::{Sessions, answer_longpoll},
     publisher::Links,
     pubsub::{Mailbox, Registry, Routes},
     sockets::Sockets,
@@ -220,6 +222,9 @@ pub(crate) struct Driver {
     pub(crate) seen: Arc<Seen>,
     /// Answers what peers ask.
     pub(crate) registry: Arc<Registry>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// The tasks of answers that take their time.
+    pub(crate) tasks: TaskTracker,
     /// Addresses that are kept whatever the members are.
     pub(crate) seeds: Arc<discovery::Seeds>,
     pub(crate) identity: Box<dyn Fn(u64) -> transport::Identity + Send>,
@@ -339,16 +344,7 @@ impl Running {
             Event::Down { link, reason } => self.link_down(&link, &reason),
             Event::Frame { link, frame, .. } => self.handle_frame(&link, &frame),
             Event::Datagram { link, data } => self.handle_frame(&link, &data),
-            Event::Request { body, reply, .. } => {
-                // It looks at every topic, which may take longer than a probe may wait.
-                let registry = Arc::clone(&self.driver.registry);
-                tokio::task::spawn_blocking(move || {
-                    if let Some(answer) = answer(&registry, &body) {
-                        // Only an answer over 1 MiB is refused: the peer counts as not answering.
-                        let _ = reply.send(answer);
-                    }
-                });
-            }
+            Event::Request { link, body, reply } => self.answer(&link, body, reply),
             Event::Room { .. } => {}
             Event::DialFailed { address, error, attempt, next_try } => {
                 let seed = self.driver.seeds.describe(address);
@@ -364,6 +360,29 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Has a task answer what a peer asks: some answers wait long.
+    fn answer(&self, link: &Link, body: Bytes, reply: Responder) {
+        match cluster::wire::decode_session_request(&body) {
+            Ok(Some(request)) => {
+                let sessions = Arc::clone(&self.driver.sessions);
+                self.driver.tasks.spawn(answer_longpoll(sessions, request, reply));
+            }
+            Ok(None) => {
+                // It looks at every topic, which may take longer than a probe may wait.
+                let registry = Arc::clone(&self.driver.registry);
+                tokio::task::spawn_blocking(move || {
+                    if let Some(answer) = answer(&registry, &body) {
+                        // Only one that is too long is refused: the peer counts as not answering.
+                        let _ = reply.send(answer);
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(node = %self.driver.name, peer = %link.peer().name, "request not answered: {error}");
+            }
+        }
     }
 
     fn link_up(&mut self, link: &Link) {

@@ -50,6 +50,12 @@ impl Links {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// The link to the peer of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<Link> {
+        let links = self.by_peer.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().flatten().find(|link| link.peer().name == name).cloned()
+    }
+
     pub(crate) fn all(&self) -> Vec<(NodeIx, Link)> {
         let links = self.by_peer.read().unwrap_or_else(PoisonError::into_inner);
         let linked = (0..).zip(links.iter());

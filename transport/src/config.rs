@@ -17,10 +17,13 @@ pub const LANES_MAX: usize = 32;
 pub const NAME_LEN_MAX: usize = 255;
 /// The longest opaque payload of a hello, in bytes.
 pub const HELLO_LEN_MAX: usize = 16 * 1024;
-/// The longest body of a request or of its answer, in bytes.
-pub const REQUEST_LEN_MAX: usize = 1024 * 1024;
-/// How many requests a peer may have open on a link.
-pub const REQUESTS_MAX: u32 = 64;
+/// The longest body of a request or of its answer, in bytes: the longest frame of a client, and some
+/// more.
+pub const REQUEST_LEN_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
+/// How many requests a peer may have open on a link: many of them wait long for their answers.
+pub const REQUESTS_MAX: u32 = 16_384;
+/// How many of them a new link has room for. It grows with their number, as an idle one costs too.
+pub(crate) const REQUESTS_FIRST: u32 = 64;
 
 /// What a transport is told at birth.
 #[derive(Debug, Clone)]

@@ -60,7 +60,7 @@ pub enum DatagramError {
 /// Why [`Link::request`](crate::Link::request) has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The request's body is over 1 MiB: nothing was sent.
+    /// The request's body is over [`REQUEST_LEN_MAX`](crate::REQUEST_LEN_MAX): nothing was sent.
     #[error("the request is too long")]
     TooLong,
     /// No answer in time. The peer may or may not have acted on the request.

@@ -18,7 +18,7 @@ use crate::{
     frame::Frame,
     goodbye::Lanes,
     lane::{Queue, Unqueued},
-    request,
+    request::{self, Answer},
     stats::{Counter, LinkStats},
 };
 
@@ -178,20 +178,30 @@ impl Link {
         self.0.connection.max_datagram_size().unwrap_or(0)
     }
 
-    /// Asks the peer something and waits for its answer, for at most `timeout`. A body and an
-    /// answer have at most 1 MiB; 64 requests may be open at a time, further ones wait.
+    /// Asks the peer something and waits for its answer, for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), and [`RequestError::TimedOut`].
+    pub async fn request(&self, body: Bytes, timeout: Duration) -> Result<Bytes, RequestError> {
+        match tokio::time::timeout(timeout, self.ask(body)).await {
+            Ok(answer) => answer.map(Answer::take),
+            Err(_) => Err(RequestError::TimedOut),
+        }
+    }
+
+    /// Asks the peer something and waits for its answer, as long as the peer takes. The peer
+    /// learns when this is dropped, and whether the answer was [taken](Answer::take). A body and an
+    /// answer have at most [`REQUEST_LEN_MAX`] bytes; [`REQUESTS_MAX`](crate::REQUESTS_MAX) requests
+    /// may be open at a time, further ones wait.
     ///
     /// # Errors
     /// See [`RequestError`]. Without an answer the peer may or may not have acted.
-    pub async fn request(&self, body: Bytes, timeout: Duration) -> Result<Bytes, RequestError> {
+    pub async fn ask(&self, body: Bytes) -> Result<Answer, RequestError> {
         if body.len() > REQUEST_LEN_MAX {
             return Err(RequestError::TooLong);
         }
         self.0.counters.requests_sent.add(1);
-        match tokio::time::timeout(timeout, request::ask(self.connection(), body)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(RequestError::TimedOut),
-        }
+        request::ask(self.connection(), body).await
     }
 
     /// Closes the link now; what is queued is dropped. The peer is told the reason.

@@ -1,6 +1,9 @@
 //! Requests: a bidirectional stream each, with one body and one answer, framed like a lane.
+//!
+//! The asker ends its half once it has taken the answer, and resets it when it has not: so whoever
+//! answers can keep what was not taken. An asker that goes away first stops the other half.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
@@ -19,37 +22,109 @@ use crate::{
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The code of a stream on which no answer will come.
 const NO_ANSWER: VarInt = VarInt::from_u32(1);
+/// The code of a stream whose answer was not taken, or is not wanted any more.
+const NOT_TAKEN: VarInt = VarInt::from_u32(2);
 
 /// Where the answer to one request goes. Dropping it tells the peer that there is none.
 #[derive(Debug)]
-pub struct Responder(oneshot::Sender<Bytes>);
+pub struct Responder(oneshot::Sender<Reply>);
+
+#[derive(Debug)]
+struct Reply {
+    body: Bytes,
+    taken: oneshot::Sender<()>,
+}
+
+/// An answer on its way. Dropping it is not to care what becomes of it.
+#[derive(Debug)]
+pub struct Sent(oneshot::Receiver<()>);
+
+/// The answer of a peer. Dropping it tells the peer that it was not taken.
+pub struct Answer {
+    body: Bytes,
+    asking: Asking,
+}
+
+/// The asker's half of a stream, which is reset unless the answer is taken.
+struct Asking(Option<SendStream>);
 
 impl Responder {
     /// Answers. Nobody may be waiting any more; that is not an error.
     ///
     /// # Errors
-    /// [`SendError::TooLong`] when the answer is over 1 MiB; the peer hears that there is none.
-    pub fn send(self, body: Bytes) -> Result<(), SendError> {
+    /// [`SendError::TooLong`] when the answer is over [`REQUEST_LEN_MAX`]; the peer hears that there is
+    /// none.
+    pub fn send(self, body: Bytes) -> Result<Sent, SendError> {
         if body.len() > REQUEST_LEN_MAX {
             return Err(SendError::TooLong);
         }
+        let (taken, sent) = oneshot::channel();
         // The other end is gone when the link went down or the time was up.
-        let _ = self.0.send(body);
-        Ok(())
+        let _ = self.0.send(Reply { body, taken });
+        Ok(Sent(sent))
+    }
+
+    /// Waits until no answer is wanted any more: the asker has given up, or the link is down.
+    /// Cancel-safe.
+    pub async fn abandoned(&mut self) {
+        self.0.closed().await;
     }
 }
 
-/// Asks and waits for the answer, without a limit of time.
-pub(crate) async fn ask(connection: &Connection, body: Bytes) -> Result<Bytes, RequestError> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|_| RequestError::Closed)?;
-    write(&mut send, body).await.map_err(|error| match error {
-        WriteError::ConnectionLost(_) => RequestError::Closed,
-        WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-            RequestError::Unanswered
+impl Sent {
+    /// Waits until the asker has taken the answer; false when it did not, or when the link went down
+    /// before it said so.
+    pub async fn taken(self) -> bool {
+        self.0.await.is_ok()
+    }
+}
+
+impl Answer {
+    /// What the peer answered.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Tells the peer that the answer is taken.
+    pub fn take(mut self) -> Bytes {
+        if let Some(mut send) = self.asking.0.take() {
+            // Fails only on a stream that has ended already.
+            let _ = send.finish();
         }
-    })?;
+        std::mem::take(&mut self.body)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(mut send) = self.0.take() {
+            // Fails only on a stream that has ended already.
+            let _ = send.reset(NOT_TAKEN);
+        }
+    }
+}
+
+/// Asks and waits for the answer, without a limit of time. Dropping the future takes the question
+/// back.
+pub(crate) async fn ask(connection: &Connection, body: Bytes) -> Result<Answer, RequestError> {
+    let (send, mut receive) = connection.open_bi().await.map_err(|_| RequestError::Closed)?;
+    let mut asking = Asking(Some(send));
+    if let Some(send) = &mut asking.0 {
+        write(send, body).await.map_err(|error| match error {
+            WriteError::ConnectionLost(_) => RequestError::Closed,
+            WriteError::Stopped(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                RequestError::Unanswered
+            }
+        })?;
+    }
     match read(&mut receive).await {
-        Ok(Some(answer)) => Ok(answer),
+        Ok(Some(body)) => Ok(Answer { body, asking }),
         Ok(None) => Err(RequestError::Unanswered),
         Err(ReadError::ConnectionLost(_)) => Err(RequestError::Closed),
         Err(
@@ -61,7 +136,8 @@ pub(crate) async fn ask(connection: &Connection, body: Bytes) -> Result<Bytes, R
     }
 }
 
-/// Serves one request of the peer: reads it, hands it to the user, writes the answer.
+/// Serves one request of the peer: reads it, hands it to the user, writes the answer, and hears
+/// whether it was taken.
 pub(crate) async fn answer(
     link: Link,
     mut send: SendStream,
@@ -78,10 +154,19 @@ pub(crate) async fn answer(
     if context.events.send_bytes(event, len).await.is_err() {
         return refuse(&mut send);
     }
-    match timeout(context.answer_timeout, answer).await {
-        // An error is the asker's loss of interest, or the end of the link.
-        Ok(Ok(answer)) => drop(write(&mut send, answer).await),
-        Ok(Err(_)) | Err(_) => refuse(&mut send),
+    let stopped = send.stopped();
+    let reply = tokio::select! {
+        reply = timeout(context.answer_timeout, answer) => reply,
+        // The asker does not want it any more.
+        _ = stopped => return,
+    };
+    let Ok(Ok(Reply { body, taken })) = reply else {
+        return refuse(&mut send);
+    };
+    let written = write(&mut send, body).await.is_ok() && send.finish().is_ok();
+    // Nothing but the end of the asker's half says that it has the answer.
+    if written && matches!(receive.read_chunk(1, true).await, Ok(None)) {
+        let _ = taken.send(());
     }
 }
 
@@ -92,9 +177,7 @@ fn refuse(send: &mut SendStream) {
 
 async fn write(stream: &mut SendStream, body: Bytes) -> Result<(), WriteError> {
     let mut chunks = pack([Frame { head: Bytes::new(), body }]);
-    stream.write_all_chunks(&mut chunks).await?;
-    stream.finish()?;
-    Ok(())
+    stream.write_all_chunks(&mut chunks).await
 }
 
 /// One body; `None` if it is too long or incomplete.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::{ReadExactError, RecvStream, VarInt};
+use quinn::{Connection, ReadExactError, RecvStream, VarInt};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     close,
-    config::{Lane, REQUESTS_MAX},
+    config::{Lane, REQUESTS_FIRST, REQUESTS_MAX},
     error::DownReason,
     events::{Event, EventSender},
     goodbye::{self, Goodbye, Lanes},
@@ -48,7 +48,15 @@ enum Done {
     Read(Lane),
     /// The peer said goodbye.
     Leaving(Goodbye),
+    /// A request of the peer is done with.
+    Answered,
     Other,
+}
+
+/// The peer's requests that are open, and how many may be.
+struct Requests {
+    open: u32,
+    allowed: u32,
 }
 
 /// What is known of the lanes' ends.
@@ -100,6 +108,7 @@ impl Session {
         let connection = link.connection();
         let mut tasks = JoinSet::new();
         let mut ends = Ends::default();
+        let mut requests = Requests { open: 0, allowed: REQUESTS_FIRST };
         for lane in link.lanes() {
             let link = link.clone();
             tasks.spawn(async move { Ok(Done::Written(lane, lane::write(&link, lane).await?)) });
@@ -109,7 +118,7 @@ impl Session {
         // The hello is over: the peer may use its lanes, and one stream to say goodbye.
         connection.set_receive_window(VarInt::from_u32(tls::LINK_WINDOW));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(ends.writers + 1));
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(REQUESTS_MAX));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(requests.allowed));
 
         while !link.is_closed() {
             tokio::select! {
@@ -122,11 +131,13 @@ impl Session {
                 stream = connection.accept_bi() => match stream {
                     Ok((send, receive)) => {
                         let answer = request::answer(link.clone(), send, receive, context.clone());
-                        tasks.spawn(async move { answer.await; Ok(Done::Other) });
+                        tasks.spawn(async move { answer.await; Ok(Done::Answered) });
+                        requests.opened(connection);
                     }
                     Err(error) => link.end(close::down_reason(&error)),
                 },
                 Some(done) = tasks.join_next() => match done {
+                    Ok(Ok(Done::Answered)) => requests.open = requests.open.saturating_sub(1),
                     Ok(Ok(done)) => self.note(done, &mut ends, &mut tasks),
                     Ok(Err(reason)) => link.end(reason),
                     Err(error) => link.end(task_failure(error)),
@@ -141,7 +152,7 @@ impl Session {
     /// Notes how a task ended; says goodbye after the last writer, leaves after the last reader.
     fn note(&self, done: Done, ends: &mut Ends, tasks: &mut JoinSet<Result<Done, DownReason>>) {
         match done {
-            Done::Other => return,
+            Done::Answered | Done::Other => return,
             Done::Read(lane) => drop(ends.read.insert(lane)),
             Done::Leaving(goodbye) => ends.goodbye = Some(goodbye),
             Done::Written(lane, used) => {
@@ -160,6 +171,17 @@ impl Session {
         }
         if let Some(reason) = ends.goodbye.as_ref().and_then(|it| it.fulfilled(ends.read)) {
             self.link.end(reason);
+        }
+    }
+}
+
+impl Requests {
+    /// One more is open. The peer gets room for twice as many before it has to wait.
+    fn opened(&mut self, connection: &Connection) {
+        self.open += 1;
+        if self.open > self.allowed / 2 && self.allowed < REQUESTS_MAX {
+            self.allowed = (self.allowed * 2).min(REQUESTS_MAX);
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.allowed));
         }
     }
 }

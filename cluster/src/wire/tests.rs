@@ -46,6 +46,12 @@ fn sync() -> impl Strategy<Value = Sync> {
     )
 }
 
+fn client_frame() -> impl Strategy<Value = ClientFrame> {
+    (any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(binary, bytes)| {
+        if binary { ClientFrame::Binary(bytes.into()) } else { ClientFrame::Text(bytes.into()) }
+    })
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let value = prop_oneof![
         (any::<u32>(), prop::collection::vec(any::<u8>(), 0..40))
@@ -132,6 +138,26 @@ proptest! {
     }
 
     #[test]
+    fn requests_of_long_poll_clients_come_back(
+        session in any::<SessionId>(),
+        frames in prop::collection::vec(client_frame(), 0..9),
+        messages in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        for request in [SessionRequest::Poll(session), SessionRequest::Frames(session, frames)] {
+            let body = encode_session_request(&request);
+            prop_assert_eq!(decode_session_request(&body), Ok(Some(request)));
+            for cut in 0..body.len() {
+                prop_assert!(decode_session_request(&body.slice(..cut)).is_err());
+            }
+        }
+        let messages = SessionAnswer::Messages(messages.into());
+        let (gone, nothing) = (SessionAnswer::Gone, SessionAnswer::Nothing);
+        for answer in [messages, gone, nothing, SessionAnswer::Taken, SessionAnswer::Undecodable] {
+            prop_assert_eq!(decode_session_answer(&encode_session_answer(&answer)), Ok(answer));
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         decode_all(&bytes.into());
     }
@@ -139,7 +165,7 @@ proptest! {
     /// Past the prefix, where arbitrary bytes hardly ever get.
     #[test]
     fn arbitrary_headers_do_no_harm(
-        kind in 0..0x22_u8,
+        kind in 0..0x25_u8,
         header in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         decode_all(&framed(kind, &header, &[]));
@@ -195,6 +221,8 @@ fn decode_all(frame: &Bytes) {
     let _ = decode_broadcast(frame);
     let _ = decode_topics_request(frame);
     let _ = decode_topics(frame);
+    let _ = decode_session_request(frame);
+    let _ = decode_session_answer(frame);
 }
 
 #[test]
@@ -204,7 +232,7 @@ fn kinds_of_a_later_release_are_ignored_from_0x80_on() {
         assert_eq!(Message::decode(&frame), Ok(None));
         assert_eq!(decode_broadcast(&frame), Ok(None));
     }
-    for kind in [0x00, 0x0b, 0x0f, 0x11, 0x1f, 0x20, 0x22, 0x7f] {
+    for kind in [0x00, 0x0b, 0x0f, 0x11, 0x1f, 0x20, 0x22, 0x25, 0x7f] {
         let refused = WireError::UnknownKind { kind };
         assert_eq!(Message::decode(&framed(kind, &[], &[])), Err(refused.clone()));
         assert_eq!(decode_broadcast(&framed(kind, &[], &[])), Err(refused));

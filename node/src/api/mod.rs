@@ -46,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(telemetry::metrics::serve))
         .route("/socket/websocket", any(endpoint::websocket))
+        .route("/socket/longpoll", any(endpoint::longpoll))
         .nest("/api", api)
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::method_not_allowed)

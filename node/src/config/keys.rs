@@ -59,6 +59,11 @@ pub(super) static KEYS: &[Key<Config>] = &[
         DAY_MILLIS,
         "1s to 1day",
     ),
+    key("http", "longpoll_window", |c| &mut c.http.longpoll_window).within(
+        100,
+        15_000,
+        "100ms to 15s",
+    ),
     key("http", "compression", |c| &mut c.http.compression),
     key("tcp", "listen", |c| &mut c.tcp.listen),
     key("cluster", "listen", |c| &mut c.cluster.listen),

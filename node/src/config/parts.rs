@@ -43,6 +43,9 @@ pub struct Http {
     pub max_frame_size: Size,
     /// Silence of a client after which its socket is closed, 60 s. Twice a client's heartbeat.
     pub idle_timeout: Duration,
+    /// How long a poll of a long-poll client waits for messages, 10 s. A client that does not come
+    /// back within that time and 10 s more is gone.
+    pub longpoll_window: Duration,
     /// Whether frames are compressed (permessage-deflate) for clients that ask for it, off.
     pub compression: bool,
 }
@@ -137,6 +140,7 @@ impl Default for Http {
             max_connections: 100_000,
             max_frame_size: Size::new(1 << 20),
             idle_timeout: Duration::from_secs(60),
+            longpoll_window: Duration::from_secs(10),
             compression: false,
         }
     }

@@ -66,13 +66,18 @@ impl Connection {
     pub(super) fn new(shared: &Arc<Shared>, client: Client, outlet: Outlet) -> Self {
         let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes(), outlet);
         let named = client.socket_id.as_deref().map(|id| shared.sockets.name(id, &mailbox));
+        let listed = match client.framing {
+            // Whether its client is still there shows in its polls.
+            Framing::Poll => shared.mailboxes.add(&mailbox),
+            Framing::WebSocket { .. } | Framing::Tcp => shared.mailboxes.add_socket(&mailbox),
+        };
         shared.stats.sockets.fetch_add(1, Ordering::Relaxed);
         Self {
             socket: Socket::new(client.version, &shared.limits, shared.clock.now()),
             shared: Arc::clone(shared),
             client: Box::new(client),
             _named: named,
-            _listed: shared.mailboxes.add_socket(&mailbox),
+            _listed: listed,
             mailbox,
         }
     }

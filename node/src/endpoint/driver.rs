@@ -245,4 +245,4 @@ impl<S: Stream, C: Codec> Future for Driver<S, C> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

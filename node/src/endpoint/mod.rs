@@ -7,6 +7,7 @@
 //! - `codec`: what its bytes mean: WebSocket frames, or (`prefixed`) messages behind their lengths.
 //! - `stream`: what carries its bytes: plain TCP, or any other stream.
 //! - `connection`: what the socket does on this node, whatever carries its frames.
+//! - `longpoll`: sockets of clients that send requests instead.
 //! - `patient`: gives up an HTTP client that does not read.
 //! - `origin`: which pages may connect.
 
@@ -14,6 +15,7 @@ mod codec;
 mod connection;
 mod driver;
 mod listener;
+mod longpoll;
 mod origin;
 mod patient;
 mod prefixed;
@@ -22,6 +24,7 @@ mod tcp;
 mod upgrade;
 
 pub(crate) use listener::{Listener, ListenerStats};
+pub(crate) use longpoll::{LongPoll, Sessions, answer as answer_longpoll, longpoll};
 pub(crate) use origin::{Origins, host_name, is_loopback};
 pub(crate) use tcp::serve_tcp;
 pub(crate) use upgrade::websocket;

@@ -119,7 +119,8 @@ fn refuse(shared: &Shared, peer: SocketAddr, status: StatusCode, why: &str) -> R
     response
 }
 
-enum ConnectError {
+/// Why a connect is refused, for the log.
+pub(super) enum ConnectError {
     BadRequest(&'static str),
     Forbidden(&'static str),
 }
@@ -164,15 +165,26 @@ fn accept_extension(shared: &Shared, headers: &HeaderMap) -> Option<&'static str
         .then(|| accept_deflate(offers.iter().map(HeaderValue::as_bytes)))?
 }
 
-/// Checks who connects, and from what page.
-fn connect(shared: &Shared, request: &Request, peer: SocketAddr) -> Result<Client, ConnectError> {
+/// Checks from what page a request comes.
+pub(super) fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), ConnectError> {
     use ConnectError::{BadRequest, Forbidden};
-    let header = |name| request.headers().get(name).map(HeaderValue::to_str);
+    let header = |name| headers.get(name).map(HeaderValue::to_str);
     let origin = header(header::ORIGIN).transpose().map_err(|_| Forbidden("a bad Origin"))?;
     let host = header(header::HOST).transpose().map_err(|_| BadRequest("a bad Host"))?;
     if !shared.origins.allow(origin, host) {
         return Err(Forbidden("pages of this origin may not connect: see http.origins"));
     }
+    Ok(())
+}
+
+/// Checks who connects, and from what page.
+pub(super) fn connect<B>(
+    shared: &Shared,
+    request: &Request<B>,
+    peer: SocketAddr,
+) -> Result<Client, ConnectError> {
+    use ConnectError::{BadRequest, Forbidden};
+    check_origin(shared, request.headers())?;
     let params = Params::parse(request.uri().query().unwrap_or_default())
         .map_err(|_| BadRequest("the query is not UTF-8, or nested too deep"))?;
     let version = params.version().ok_or(Forbidden("vsn is none of 1.0.x and 2.0.x"))?;

@@ -140,6 +140,22 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         ],
     )?;
     page.level("wingbeat_sockets", "Client sockets open.", read_level(&stats.sockets))?;
+    let sessions = &shared.longpoll.sessions;
+    page.level(
+        "wingbeat_longpoll_sessions",
+        "Client sockets open that are long-poll sessions.",
+        sessions.len() as u64,
+    )?;
+    page.count(
+        "wingbeat_longpoll_refused",
+        "Long-poll sessions refused, as there were http.max_connections of them.",
+        read(&sessions.stats().refused),
+    )?;
+    page.count(
+        "wingbeat_longpoll_forwarded",
+        "Long-poll requests handed to the node of their session.",
+        read(&sessions.stats().forwarded),
+    )?;
     page.count("wingbeat_client_frames", "Frames of clients.", read(&stats.frames_in))?;
     page.count("wingbeat_joins", "Joins of topics.", read(&stats.joins))?;
     page.count("wingbeat_joins_refused", "Joins refused.", read(&stats.joins_refused))?;

@@ -45,7 +45,7 @@ export class Client {
   async connect() {
     const opened = new Promise((resolve, reject) => {
       this.socket.onOpen(resolve);
-      this.socket.onError((error) => reject(error.error ?? error));
+      this.socket.onError((error) => reject(error?.error ?? error));
     });
     this.socket.connect();
     await within(5, () => "the socket is open", opened);

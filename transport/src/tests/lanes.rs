@@ -158,7 +158,7 @@ fn serve(node: Node, answer: impl Fn(Bytes, Responder) + Send + 'static) {
 #[tokio::test]
 async fn many_requests_get_each_its_own_answer() {
     let (_a, to_b, b, _) = pair().await;
-    serve(b, |body, reply| reply.send(body).expect("not too long"));
+    serve(b, |body, reply| drop(reply.send(body).expect("not too long")));
     let mut asked = tokio::task::JoinSet::new();
     for n in 0..200u32 {
         let link = to_b.clone();
@@ -182,7 +182,7 @@ async fn a_request_without_an_answer_says_why() {
         b"hold" => hold.send(reply).expect("the test goes on"),
         b"too long" => {
             let answer = Bytes::from(vec![0; REQUEST_LEN_MAX + 1]);
-            assert_eq!(reply.send(answer), Err(SendError::TooLong));
+            assert_eq!(reply.send(answer).map(drop), Err(SendError::TooLong));
         }
         _ => drop(reply),
     });
@@ -195,4 +195,69 @@ async fn a_request_without_an_answer_says_why() {
     let (answer, ()) = tokio::join!(ask("hold", PATIENCE), async { to_b.close("enough") });
     assert_eq!(answer, Err(RequestError::Closed));
     drop(held);
+}
+
+/// Hands the requests of the peer to the test.
+fn requests(node: Node) -> mpsc::UnboundedReceiver<Responder> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    serve(node, move |_, reply| drop(sender.send(reply)));
+    receiver
+}
+
+#[tokio::test]
+async fn far_more_requests_may_wait_than_a_new_link_has_room_for() {
+    const MANY: usize = 1000;
+    let (_a, to_b, b, _) = pair().await;
+    let mut requests = requests(b);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..MANY {
+        let link = to_b.clone();
+        asked.spawn(async move { link.ask(Bytes::new()).await.map(Answer::take) });
+    }
+    let mut held = Vec::new();
+    while held.len() < MANY {
+        let next = timeout(PATIENCE, requests.recv()).await.expect("all of them come");
+        held.push(next.expect("the node lives"));
+    }
+    for reply in held {
+        drop(reply.send(Bytes::from_static(b"late")).expect("not too long"));
+    }
+    while let Some(answer) = asked.join_next().await {
+        assert_eq!(answer.expect("no panic"), Ok(Bytes::from_static(b"late")));
+    }
+}
+
+#[tokio::test]
+async fn who_answers_learns_that_the_asker_has_gone() {
+    let (_a, to_b, b, _) = pair().await;
+    let mut requests = requests(b);
+    let (link, other) = (to_b.clone(), to_b.clone());
+    let asker = tokio::spawn(async move { link.ask(Bytes::new()).await.map(drop) });
+    let mut reply = requests.recv().await.expect("a request");
+    asker.abort();
+    timeout(PATIENCE, reply.abandoned()).await.expect("the asker gave up");
+
+    let asker = tokio::spawn(async move { other.ask(Bytes::new()).await.map(drop) });
+    let mut reply = requests.recv().await.expect("a request");
+    to_b.close("enough");
+    timeout(PATIENCE, reply.abandoned()).await.expect("the link is down");
+    assert_eq!(asker.await.expect("no panic"), Err(RequestError::Closed));
+}
+
+#[tokio::test]
+async fn who_answers_learns_whether_the_answer_was_taken() {
+    let (_a, to_b, b, _) = pair().await;
+    let mut requests = requests(b);
+    for taken in [true, false] {
+        let link = to_b.clone();
+        let asker = tokio::spawn(async move {
+            let answer = link.ask(Bytes::new()).await.expect("an answer");
+            if taken { answer.take() } else { answer.body().clone() }
+        });
+        let reply = requests.recv().await.expect("a request");
+        let sent = reply.send(Bytes::from_static(b"answer")).expect("not too long");
+        assert_eq!(asker.await.expect("no panic"), "answer");
+        let heard = timeout(PATIENCE, sent.taken()).await.expect("the asker says so");
+        assert_eq!(heard, taken);
+    }
 }

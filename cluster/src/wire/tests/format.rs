@@ -105,6 +105,24 @@ fn broadcasts_and_requests() {
 }
 
 #[test]
+fn requests_of_long_poll_clients() {
+    let (id, session) = (*b"0123456789abcdef", b"0123456789abcdef");
+    let poll = encode_session_request(&SessionRequest::Poll(id));
+    assert_eq!(poll, framed(0x22, session, b""));
+    let frames = vec![ClientFrame::Text("[]".into()), ClientFrame::Binary("\0".into())];
+    let request = encode_session_request(&SessionRequest::Frames(id, frames));
+    let header = [&session[..], b"\x02\x00\x02\x01\x01"].concat();
+    assert_eq!(request, framed(0x23, &header, b"[]\0"));
+    let outcome = |answer| encode_session_answer(&answer);
+    assert_eq!(outcome(SessionAnswer::Gone), framed(0x24, b"\x00", b""));
+    assert_eq!(outcome(SessionAnswer::Nothing), framed(0x24, b"\x01", b""));
+    let messages = outcome(SessionAnswer::Messages("\"[]\"".into()));
+    assert_eq!(messages, framed(0x24, b"\x02", b"\"[]\""));
+    assert_eq!(outcome(SessionAnswer::Taken), framed(0x24, b"\x03", b""));
+    assert_eq!(outcome(SessionAnswer::Undecodable), framed(0x24, b"\x04", b""));
+}
+
+#[test]
 fn membership_packets() {
     use foca::Codec as _;
     let mut packet = Vec::new();

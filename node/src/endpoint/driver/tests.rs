@@ -2,7 +2,7 @@
 
 mod healthy;
 mod streamed;
-mod world;
+pub(in crate::endpoint) mod world;
 
 use std::future::poll_fn;
 

@@ -25,7 +25,7 @@ use crate::{
     channel::Router,
     config::{Config, PresenceMode},
     endpoint::{
-        ListenerStats, Origins,
+        ListenerStats, LongPoll, Origins,
         codec::WebSocket,
         stream::{Direct, Streamed},
         upgrade::Client,
@@ -44,8 +44,8 @@ use crate::{
 const SHARDS: u16 = 4;
 
 /// A node that nobody can reach but by [`plain`](World::plain) and [`wrapped`](World::wrapped).
-pub(super) struct World {
-    pub(super) shared: Arc<Shared>,
+pub(in crate::endpoint) struct World {
+    pub(in crate::endpoint) shared: Arc<Shared>,
     listener: Arc<ListenerStats>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Guest<S> {
 }
 
 /// A test that waits longer than this has failed.
-pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(in crate::endpoint) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it comes in time")
 }
 
@@ -75,8 +75,14 @@ impl World {
 
     /// Its channels serve every topic.
     pub(super) fn with(presence: PresenceMode) -> Self {
+        Self::configured(|config| config.channels[0].presence = presence)
+    }
+
+    /// The same with another configuration; nobody is listed unless it says so.
+    pub(in crate::endpoint) fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
-        config.channels[0].presence = presence;
+        config.channels[0].presence = PresenceMode::Off;
+        change(&mut config);
         let (registry, routes, links) =
             (Registry::new(), Arc::new(Routes::new(SHARDS)), Arc::default());
         let shared = Arc::new(shared(config, registry, routes, links));
@@ -137,7 +143,7 @@ impl World {
     }
 
     /// Says something to all who have joined the topic.
-    pub(super) fn publish(&self, topic: &str, payload: &str) {
+    pub(in crate::endpoint) fn publish(&self, topic: &str, payload: &str) {
         let topic: Topic = topic.parse().unwrap();
         let mut flush = Flush::new();
         self.shared.publisher.publish(
@@ -150,7 +156,7 @@ impl World {
     }
 
     /// Nothing of any client is left.
-    pub(super) fn assert_empty(&self) {
+    pub(in crate::endpoint) fn assert_empty(&self) {
         use std::sync::atomic::Ordering::Relaxed;
         assert_eq!(self.shared.registry.size(), crate::pubsub::Size::default());
         assert_eq!(self.shared.mailboxes.len(), 0);
@@ -213,6 +219,7 @@ fn shared(
         origins: Origins::new(Vec::new(), false, true),
         api_token: None,
         listener: Arc::default(),
+        longpoll: LongPoll::new(&config).expect("no secrets to read"),
         stats: Stats::default(),
         tasks: TaskTracker::new(),
         http: config.http.listen,
