@@ -14,8 +14,8 @@ use presence::{NodeIx, Topic};
 use wingbeat::{
     internals::{Session, encode},
     pubsub::{
-        Broadcast, Flush, Format, Mailbox, Outlet, Overflow, Payload, Registry, Routes, Subscriber,
-        Subscription,
+        Broadcast, Filter, Flush, Format, Mailbox, Outlet, Overflow, Payload, Registry, Routes,
+        Subscriber, Subscription,
     },
 };
 
@@ -100,6 +100,7 @@ impl Room {
             channel: 1,
             format: Format::V2,
             overflow: Overflow::Disconnect,
+            filter: Filter::All,
             presence_after: None,
         };
         self.subscriptions.push(self.registry.subscribe(&self.topic, subscriber));

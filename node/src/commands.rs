@@ -3,6 +3,7 @@
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
 };
 
 use base64::Engine as _;
@@ -12,9 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    cli::{DevArgs, Failure, Runners, ServeArgs, say},
+    app::App,
+    cli::{self, DevArgs, Failure, Runners, ServeArgs, say},
     config::{Config, Seed},
-    node::{Node, StartError},
+    node::{Node, Role, StartError},
     telemetry::logs,
 };
 
@@ -24,12 +26,33 @@ pub fn runners() -> Runners {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    serve_with(args, Node::start)
+}
+
+/// The main function of a program that runs an application. It takes the flags of `wingbeat serve`, its
+/// variables and its file, and ends at SIGTERM or SIGINT.
+///
+/// ```no_run
+/// # use wingbeat::{Accepted, App};
+/// fn main() -> std::process::ExitCode {
+///     wingbeat::run_app(App::new(|_| async { Ok(Accepted::new(())) }).with_relay())
+/// }
+/// ```
+pub fn run_app<A: Send + Sync + 'static>(app: App<A>) -> ExitCode {
+    cli::run_program(|args| serve_with(args, |config| Node::start_app(config, app)))
+}
+
+/// Runs the node that `start` makes of the configuration.
+fn serve_with<S>(args: &ServeArgs, start: impl FnOnce(Config) -> S) -> Result<(), Failure>
+where
+    S: Future<Output = Result<Node, StartError>>,
+{
     let config = args.load()?;
     config.check()?;
     logs::start(config.log);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let node = Node::start(config).await.map_err(failure)?;
+        let node = start(config).await.map_err(failure)?;
         say(&listening(&node));
         run(vec![node], &mut signals).await
     })
@@ -82,7 +105,8 @@ async fn start_one(
     config.cluster.listen = Some(loopback(0));
     let seeds = before.iter().filter_map(Node::cluster_address);
     config.cluster.join = seeds.map(Seed::Address).collect();
-    Node::start_with(config, true).await.map_err(dev_failure)
+    let role = Role { development: true, ..Role::default() };
+    Node::start_with(config, role).await.map_err(dev_failure)
 }
 
 /// Runs nodes until a signal asks them to stop, or one ends by itself. A second signal does not wait.
@@ -129,6 +153,7 @@ fn dev_failure(error: StartError) -> Failure {
         | StartError::Secret(_)
         | StartError::Name(_)
         | StartError::Tcp { .. }
+        | StartError::Pattern(_)
         | StartError::Cluster(_)) => failure(other),
     }
 }
@@ -137,9 +162,10 @@ fn failure(error: StartError) -> Failure {
     match error {
         StartError::Config(error) => Failure::Config(error),
         StartError::Secret(_) | StartError::Name(_) => Failure::Usage(error.to_string()),
-        StartError::Http { .. } | StartError::Tcp { .. } | StartError::Cluster(_) => {
-            Failure::Failed(error.to_string())
-        }
+        StartError::Http { .. }
+        | StartError::Tcp { .. }
+        | StartError::Pattern(_)
+        | StartError::Cluster(_) => Failure::Failed(error.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A clustered pub/sub node that knows who is online.
 //!
 //! Clients speak the Phoenix Channels protocol over WebSocket; nodes find each other by SWIM and talk
-//! over QUIC; presence is a delta-state CRDT. [`Node::start`] runs one node:
+//! over QUIC; presence is a delta-state CRDT. [`Node::start`] runs one node that passes messages on:
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,6 +11,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! An application writes its own channels: see [`Channel`] and [`App`], and for the whole of a small one
+//! the examples `chat` and `rooms`.
 //!
 //! docs/ARCHITECTURE.md in the repository shows the way of a message, file by file.
 
@@ -22,6 +25,7 @@ pub mod internals;
 pub mod pubsub;
 
 mod api;
+mod app;
 mod channel;
 mod commands;
 mod dashboard;
@@ -39,6 +43,12 @@ mod tracker;
 mod websocket;
 mod wire_format;
 
-pub use commands::runners;
+pub use app::{
+    Accepted, App, Channel, ChannelGone, ChannelHandle, Connect, Error, Joined, NodeHandle,
+    Outcome, Payload, Presence, PresenceEvent, PresenceWatch, Reason, Refused, Reply, ReplyRef,
+    SendError, Socket, TrackError,
+};
+pub use commands::{run_app, runners};
 pub use config::Config;
 pub use node::{Node, NodeEnd, StartError};
+pub use presence::{InvalidTopic, Topic};

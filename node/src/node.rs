@@ -19,8 +19,9 @@ use transport::{Events, Handlers, Identity, Secret, Transport, Unfinished};
 
 use crate::{
     api::ApiToken,
+    app::{App, Door, Erased, NodeHandle},
     channel::Router,
-    config::{Config, ConfigError, SecretError},
+    config::{Config, ConfigError, InvalidValue, SecretError},
     discovery::{self, Seeds},
     endpoint::{Listener, ListenerStats, LongPoll, Origins, serve_tcp},
     mailboxes::Mailboxes,
@@ -63,6 +64,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// An application's channel has a pattern that is none.
+    #[error("a channel's pattern: {0}")]
+    Pattern(InvalidValue),
     /// The cluster listener did not start.
     #[error(
         "cannot start the cluster listener: {0} (change cluster.listen or --cluster-listen, or end what uses the address)"
@@ -108,6 +112,10 @@ pub(crate) struct Stats {
     pub(crate) slow: AtomicU64,
     /// Fresh presence states in place of diffs that did not fit.
     pub(crate) resyncs: AtomicU64,
+    /// Callbacks of the application that failed or panicked.
+    pub(crate) channel_crashes: AtomicU64,
+    /// Callbacks of the application that took too long.
+    pub(crate) slow_handlers: AtomicU64,
 }
 
 /// All that the parts of one node share. Two nodes of one process share nothing.
@@ -128,6 +136,8 @@ pub(crate) struct Shared {
     /// `None` for a node in no cluster.
     pub(crate) transport: Option<Transport>,
     pub(crate) router: Router,
+    /// Who may connect; `None` without an application.
+    pub(crate) door: Option<Door>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) origins: Origins,
     pub(crate) api_token: Option<ApiToken>,
@@ -159,15 +169,48 @@ impl Node {
     ///
     /// See [`StartError`]. Nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, false).await
+        Self::start_with(config, Role::default()).await
     }
 
-    /// As [`start`](Self::start); with `development` pages of any port of this machine may connect.
-    pub(crate) async fn start_with(config: Config, development: bool) -> Result<Self, StartError> {
+    /// Starts a node that runs an application: its own channels, and those of the configuration where
+    /// it asks for them.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Nothing is left running.
+    pub async fn start_app<A: Send + Sync + 'static>(
+        config: Config,
+        app: App<A>,
+    ) -> Result<Self, StartError> {
+        let app = app.erase().map_err(StartError::Pattern)?;
+        Self::start_with(config, Role { app: Some(app), ..Role::default() }).await
+    }
+
+    /// As [`start_app`](Self::start_app), within a server of your own: the node does not listen for
+    /// HTTP, and your server serves its [`router`](Self::router). `http.listen` is what peers are told
+    /// of where clients connect.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Nothing is left running.
+    pub async fn embed<A: Send + Sync + 'static>(
+        config: Config,
+        app: App<A>,
+    ) -> Result<Self, StartError> {
+        let app = app.erase().map_err(StartError::Pattern)?;
+        Self::start_with(config, Role { app: Some(app), embedded: true, ..Role::default() }).await
+    }
+
+    pub(crate) async fn start_with(config: Config, role: Role) -> Result<Self, StartError> {
         let warnings = config.check()?;
-        let (socket, http) = listen(config.http.listen)
-            .await
-            .map_err(|source| StartError::Http { address: config.http.listen, source })?;
+        let (socket, http) = if role.embedded {
+            (None, config.http.listen)
+        } else {
+            let address = config.http.listen;
+            let bound = listen(address).await;
+            let (socket, http) = bound.map_err(|source| StartError::Http { address, source })?;
+            (Some(socket), http)
+        };
         let tcp = match config.tcp.listen {
             Some(address) => {
                 let bound = listen(address).await;
@@ -186,8 +229,8 @@ impl Node {
         let (peers, transport) = parts.join_cluster(&config, &mut tasks).await?;
         let (stop, stopping) = watch::channel(false);
         let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
-        let shared =
-            Arc::new(parts.shared(config, (peers, transport), stopping, api_token, development));
+        let shared = Arc::new(parts.shared(config, (peers, transport), stopping, api_token, role));
+        shared.registry.set_intercepts(shared.router.intercepts());
         let tracker = Arc::clone(&shared.tracker);
         tasks.spawn(async move {
             tracker.run().await;
@@ -200,6 +243,29 @@ impl Node {
         });
         serve(&shared, &mut tasks, socket, tcp.map(|(socket, _)| socket));
         Ok(Self { shared, tasks, stop })
+    }
+
+    /// The node, for the application's own tasks.
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle::new(&self.shared)
+    }
+
+    /// All that the node serves over HTTP, for a server of your own: `/socket`, `/api`, `/metrics`, the
+    /// page at `/`. That server has to give each request its
+    /// [`ConnectInfo`](axum::extract::ConnectInfo).
+    ///
+    /// ```no_run
+    /// # use std::net::SocketAddr;
+    /// # async fn run(node: wingbeat::Node) -> std::io::Result<()> {
+    /// let app = axum::Router::new()
+    ///     .route("/hello", axum::routing::get(async || "hello"))
+    ///     .merge(node.router());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await?;
+    /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+    /// # }
+    /// ```
+    pub fn router(&self) -> axum::Router {
+        crate::api::router(Arc::clone(&self.shared))
     }
 
     /// The node's name.
@@ -265,7 +331,7 @@ async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 fn serve(
     shared: &Arc<Shared>,
     tasks: &mut JoinSet<NodeEnd>,
-    http: TcpListener,
+    http: Option<TcpListener>,
     tcp: Option<TcpListener>,
 ) {
     let listener = |socket| Listener {
@@ -274,12 +340,14 @@ fn serve(
         connections_max: shared.config.http.max_connections,
         stats: Arc::clone(&shared.listener),
     };
-    let serving =
-        listener(http).serve_http(crate::api::router(Arc::clone(shared)), shared.stopping.clone());
-    tasks.spawn(async move {
-        serving.await;
-        NodeEnd::Task("listener")
-    });
+    if let Some(http) = http {
+        let router = crate::api::router(Arc::clone(shared));
+        let serving = listener(http).serve_http(router, shared.stopping.clone());
+        tasks.spawn(async move {
+            serving.await;
+            NodeEnd::Task("listener")
+        });
+    }
     if let Some(tcp) = tcp {
         let serving = serve_tcp(listener(tcp), Arc::clone(shared), shared.stopping.clone());
         tasks.spawn(async move {
@@ -287,6 +355,16 @@ fn serve(
             NodeEnd::Task("TCP listener")
         });
     }
+}
+
+/// What a node is beside its configuration.
+#[derive(Default)]
+pub(crate) struct Role {
+    /// Pages of any port of this machine may connect.
+    pub(crate) development: bool,
+    pub(crate) app: Option<Erased>,
+    /// Another server listens for HTTP.
+    pub(crate) embedded: bool,
 }
 
 /// The parts before they know each other.
@@ -457,8 +535,15 @@ impl Parts {
         (peers, transport): (Peers, Option<Transport>),
         stopping: watch::Receiver<bool>,
         api_token: Option<ApiToken>,
-        development: bool,
+        role: Role,
     ) -> Shared {
+        let rules = std::mem::take(&mut config.channels);
+        let (router, door) = match role.app {
+            None => (Router::new(Vec::new(), rules), None),
+            Some(Erased { door, channels, relay }) => {
+                (Router::new(channels, if relay { rules } else { Vec::new() }), Some(door))
+            }
+        };
         let rate = |rate: crate::config::Rate| rate.per_second().map(std::num::NonZeroU32::get);
         let limits = Limits {
             channels_max: config.limits.channels_per_socket,
@@ -478,11 +563,12 @@ impl Parts {
             sockets: self.sockets,
             mailboxes: Mailboxes::new(config.http.idle_timeout),
             peers,
-            router: Router::new(std::mem::take(&mut config.channels)),
+            router,
+            door,
             limits: Arc::new(limits),
             origins: Origins::new(
                 std::mem::take(&mut config.http.origins),
-                development,
+                role.development,
                 self.http.ip().is_loopback(),
             ),
             api_token,

@@ -285,6 +285,11 @@ impl Tracker {
         Listing { count, presences: render_state(metas), next }
     }
 
+    /// How many keys are on a topic.
+    pub(crate) fn count(&self, topic: &Topic) -> usize {
+        self.with(self.shard_of(topic), |shard| shard.count(topic).keys)
+    }
+
     /// `{"metas": […]}` of one key; `None` when nobody is there under it.
     pub(crate) fn get(&self, topic: &Topic, key: &str) -> Option<Bytes> {
         self.with(self.shard_of(topic), |shard| {

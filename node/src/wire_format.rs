@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
+    app::encode_tapped,
     framing::quoted,
     pubsub::{Format, Payload},
     socket::{Version, encode_binary_broadcast, encode_broadcast},
@@ -26,6 +27,7 @@ pub(crate) fn encode(
                 encode_binary_broadcast(topic, event, data).map(FrameBuf::into_binary)
             }
             Format::Tcp => encode_binary_broadcast(topic, event, data).map(FrameBuf::into_prefixed),
+            Format::Tap => Some(encode_tapped(event, data, true)),
             Format::V1 | Format::V1Deflated | Format::Sse | Format::PollV1 | Format::PollV2 => None,
         },
     }
@@ -41,6 +43,7 @@ fn encode_json(format: Format, topic: &str, event: &str, payload: &[u8]) -> Byte
         Format::Tcp => encode_broadcast(Version::V2, topic, event, payload).into_prefixed(),
         Format::PollV1 => quoted(encode_broadcast(Version::V1, topic, event, payload).payload()),
         Format::PollV2 => quoted(encode_broadcast(Version::V2, topic, event, payload).payload()),
+        Format::Tap => encode_tapped(event, payload, false),
     }
 }
 

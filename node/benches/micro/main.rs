@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use presence::Topic;
-use wingbeat::pubsub::{Format, Mailbox, Outlet, Overflow, Registry, Subscriber, Subscription};
+use wingbeat::pubsub::{
+    Filter, Format, Mailbox, Outlet, Overflow, Registry, Subscriber, Subscription,
+};
 
 /// The default limit of a socket's mailbox.
 const MAILBOX_BYTES: usize = 256 * 1024;
@@ -40,7 +42,8 @@ fn mailbox() -> Arc<Mailbox> {
 fn subscribe(registry: &Arc<Registry>, topic: &Topic, mailbox: &Arc<Mailbox>) -> Subscription {
     let mailbox = Arc::clone(mailbox);
     let (format, overflow) = (Format::V2, Overflow::Disconnect);
-    let subscriber = Subscriber { mailbox, channel: 1, format, overflow, presence_after: None };
+    let (filter, presence_after) = (Filter::All, None);
+    let subscriber = Subscriber { mailbox, channel: 1, format, overflow, filter, presence_after };
     registry.subscribe(topic, subscriber)
 }
 

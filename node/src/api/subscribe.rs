@@ -25,7 +25,8 @@ use crate::{
     mailboxes::Listed,
     node::Shared,
     pubsub::{
-        CloseReason, Control, Flush, Format, Mailbox, Outlet, Overflow, Subscriber, Subscription,
+        CloseReason, Control, Filter, Flush, Format, Mailbox, Outlet, Overflow, Subscriber,
+        Subscription,
     },
     tracker::{self, Interest, Observation},
     wire_format::encode_sse,
@@ -127,6 +128,7 @@ impl Events {
             channel,
             format: Format::Sse,
             overflow: Overflow::Disconnect,
+            filter: Filter::All,
             presence_after: None,
         };
         let (observation, subscription) = if presence {
@@ -168,6 +170,7 @@ impl Events {
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match std::task::ready!(self.mailbox.poll_control(cx)) {
             Control::Joined { .. } => self.unconfirmed -= 1,
+            Control::Called { .. } => {}
             Control::Resync { channel } => self.resync(channel),
             Control::Close(reason) => self.close(reason),
         }

@@ -1,24 +1,50 @@
 //! Which channel serves a topic.
 
+use std::sync::Arc;
+
 use presence::Topic;
 
-use crate::{channel::Relay, config::ChannelRule};
+use crate::{
+    app::Host,
+    channel::Relay,
+    config::{ChannelRule, Pattern},
+    pubsub::Intercepts,
+};
 
-/// The channels of a node, in the order of the configuration.
+/// The channels of a node: the application's own, then those of the configuration.
 #[derive(Debug)]
-pub(crate) struct Router(Vec<Relay>);
+pub(crate) struct Router {
+    hosts: Vec<(Pattern, Arc<dyn Host>)>,
+    relays: Vec<Relay>,
+}
 
 impl Router {
-    pub(crate) fn new(rules: Vec<ChannelRule>) -> Self {
-        Self(rules.into_iter().map(Relay::new).collect())
+    pub(crate) fn new(hosts: Vec<(Pattern, Arc<dyn Host>)>, rules: Vec<ChannelRule>) -> Self {
+        Self { hosts, relays: rules.into_iter().map(Relay::new).collect() }
     }
 
     /// The number of the first channel whose pattern matches; the longest does not win.
     pub(crate) fn find(&self, topic: &Topic) -> Option<usize> {
-        self.0.iter().position(|relay| relay.serves(topic))
+        let host = || self.hosts.iter().position(|(pattern, _)| pattern.matches(topic.as_str()));
+        let relay = || self.relays.iter().position(|relay| relay.serves(topic));
+        if self.hosts.is_empty() {
+            return relay();
+        }
+        host().or_else(|| Some(relay()? + self.hosts.len()))
     }
 
-    pub(crate) fn get(&self, number: usize) -> Option<&Relay> {
-        self.0.get(number)
+    /// A channel of the configuration.
+    pub(crate) fn relay(&self, number: usize) -> Option<&Relay> {
+        self.relays.get(number.checked_sub(self.hosts.len())?)
+    }
+
+    /// A channel of the application.
+    pub(crate) fn host(&self, number: usize) -> Option<&Arc<dyn Host>> {
+        self.hosts.get(number).map(|(_, host)| host)
+    }
+
+    /// The events that each channel of the application sees before its clients, by its number.
+    pub(crate) fn intercepts(&self) -> Intercepts {
+        self.hosts.iter().map(|(_, host)| host.intercepts()).collect()
     }
 }

@@ -111,6 +111,39 @@ pub fn main(runners: &Runners) -> ExitCode {
     ExitCode::from(run(env::args_os(), runners, terminal))
 }
 
+/// A program that runs one application. `serve` may be said, as to `wingbeat`.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Program {
+    #[command(flatten)]
+    args: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Only>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Only {
+    #[command(hide = true)]
+    Serve(ServeArgs),
+}
+
+/// Runs a program that takes the arguments of `wingbeat serve`.
+pub(crate) fn run_program(serve: impl FnOnce(&ServeArgs) -> Result<(), Failure>) -> ExitCode {
+    let terminal = &mut Terminal { out: &mut io::stdout(), err: &mut io::stderr() };
+    let Program { args, command } = match Program::try_parse() {
+        Ok(program) => program,
+        Err(error) => return ExitCode::from(explain(&error, terminal)),
+    };
+    let args = command.map_or(args, |Only::Serve(args)| args);
+    match serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell(terminal.err);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
 /// Prints what a running node has to say. Nobody may be reading, which is no reason to stop it.
 pub(crate) fn say(text: &str) {
     let mut out = io::stdout().lock();

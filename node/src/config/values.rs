@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
+    str::FromStr,
 };
 
 use presence::{NodeName, Topic};
@@ -210,6 +211,15 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.stem, if self.open { "*" } else { "" })
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let refuse = || InvalidValue::new(format!("{text:?} is {}", Self::REFUSAL));
+        Self::read(text).ok_or_else(refuse)
     }
 }
 

@@ -1,6 +1,8 @@
 //! One client's socket on this node: carries out what the session decides, whatever carries the
 //! frames.
 
+mod hosted;
+
 use std::{
     net::Shutdown,
     sync::{Arc, atomic::Ordering},
@@ -20,12 +22,17 @@ use crate::{
     framing::Framing,
     mailboxes::Listed,
     node::Shared,
-    pubsub::{CloseReason, Control, Flush, Mailbox, Outlet, Payload, Subscriber, Subscription},
+    pubsub::{
+        CloseReason, Control, Filter, Flush, Mailbox, Outlet, Overflow, Payload, Subscriber,
+        Subscription,
+    },
     socket::{Action, ChannelId, Close, Frame, Push, Refused, Socket, Status},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
     websocket::{FrameBuf, Rules},
 };
+
+use hosted::Hosted;
 
 /// A state up to this long is copied into each client's frame; a longer one is shared by all.
 const STATE_COPIED_MAX: usize = 4 * 1024;
@@ -51,15 +58,22 @@ struct Membership {
     tracked: Option<Tracked>,
     observation: Option<Observation>,
     stage: Stage,
-    _interest: Interest,
+    interest: Interest,
 }
 
 enum Stage {
-    /// Peers are being told; the client is not subscribed before they know.
-    Joining {
-        payload: Bytes,
-    },
     Joined(Subscription),
+    Other(Box<Other>),
+}
+
+// A third variant would cost each joined topic a word.
+const _: () = assert!(size_of::<Stage>() == size_of::<Subscription>());
+
+enum Other {
+    /// Peers are being told; the client is not subscribed before they know.
+    Joining(Bytes),
+    /// A task of the application's does the rest.
+    Hosted(Hosted),
 }
 
 impl Connection {
@@ -145,6 +159,10 @@ impl Connection {
                 self.joined(ChannelId::from_bits(channel), confirmed, flush);
                 self.carry_out(flush);
             }
+            Control::Called { channel } => {
+                self.called(ChannelId::from_bits(channel), flush);
+                self.carry_out(flush);
+            }
             Control::Resync { channel } => self.resync(ChannelId::from_bits(channel), flush),
             Control::Close(reason) => return Poll::Ready(Some(reason)),
         }
@@ -188,10 +206,10 @@ impl Connection {
                 Action::Join { id, route, topic, payload } => {
                     self.join(id, route, &topic, payload, flush);
                 }
-                Action::Leave { topic, data } => {
+                Action::Leave { topic, data, why } => {
                     trace!(node = %self.shared.name, key = ?self.client.key, %topic, "left");
                     flush.settle();
-                    drop(data);
+                    self.left(data, why);
                 }
                 Action::Push { id, route, event, kind, payload, reference } => {
                     let payload = Payload::new(kind, &payload);
@@ -218,19 +236,16 @@ impl Connection {
         payload: Bytes,
         flush: &mut Flush,
     ) {
-        let Some(relay) = self.shared.router.get(route) else {
-            return;
-        };
-        if let Err(refusal) = relay.join(topic) {
+        let relay = self.shared.router.relay(route);
+        if let Some(Err(refusal)) = relay.map(|relay| relay.join(topic)) {
             return self.refuse_join(id, refusal);
         }
         // The interest is known to be wanted before the first message could come.
         let interest = self.shared.tracker.interest(topic);
         let mark = interest.mark;
-        let stage = Stage::Joining { payload };
+        let stage = Stage::Other(Box::new(Other::Joining(payload)));
         if let Some(data) = self.socket.data_mut(id) {
-            *data =
-                Some(Membership { tracked: None, observation: None, stage, _interest: interest });
+            *data = Some(Membership { tracked: None, observation: None, stage, interest });
         }
         if self.shared.peers.barrier(mark, &self.mailbox, id.to_bits()) {
             if self.mailbox.has_unread() {
@@ -248,26 +263,23 @@ impl Connection {
 
     /// The peers know of the channel's topic: the client is listed, answered and told who is there.
     fn joined(&mut self, id: ChannelId, confirmed: bool, flush: &mut Flush) {
-        let Some((topic, route, Some(Membership { stage: Stage::Joining { payload }, .. }))) =
+        let Some((topic, route, Some(Membership { stage: Stage::Other(other), .. }))) =
             self.socket.channel(id)
         else {
+            return;
+        };
+        let Other::Joining(payload) = &**other else {
             return;
         };
         if !confirmed {
             debug!(node = %self.shared.name, %topic, "joined before all peers confirmed");
         }
         let (topic, payload) = (topic.clone(), payload.clone());
-        let Some(relay) = self.shared.router.get(route) else {
-            return;
+        let Some(relay) = self.shared.router.relay(route) else {
+            return self.open(id, route, payload);
         };
         let mode = relay.presence();
-        let subscriber = Subscriber {
-            mailbox: Arc::clone(&self.mailbox),
-            channel: id.to_bits(),
-            format: self.client.framing.format(self.client.version),
-            overflow: relay.overflow(),
-            presence_after: None,
-        };
+        let subscriber = self.subscriber(id, relay.overflow());
         let done = match mode {
             PresenceMode::Off => {
                 self.subscribe(id, &topic, subscriber, flush);
@@ -285,11 +297,23 @@ impl Connection {
         }
     }
 
+    /// The client, as the registry knows it.
+    fn subscriber(&self, id: ChannelId, overflow: Overflow) -> Subscriber {
+        Subscriber {
+            mailbox: Arc::clone(&self.mailbox),
+            channel: id.to_bits(),
+            format: self.client.framing.format(self.client.version),
+            overflow,
+            filter: Filter::All,
+            presence_after: None,
+        }
+    }
+
     /// Subscribes the client. The reply goes before whatever the subscription brings.
     fn subscribe(&mut self, id: ChannelId, topic: &Topic, who: Subscriber, flush: &mut Flush) {
         let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
         let subscription = self.shared.registry.subscribe_after(topic, who, || {
-            way.answer_join(socket, id, flush);
+            way.answer_join(socket, id, OK, flush);
         });
         self.settle(id, None, None, subscription);
     }
@@ -308,7 +332,7 @@ impl Connection {
         let begin = |state: &State| {
             let who = Subscriber { presence_after: Some(state.version), ..who };
             self.shared.registry.subscribe_after(topic, who, || {
-                way.answer_join(socket, id, flush);
+                way.answer_join(socket, id, OK, flush);
                 way.send_state(socket, id, state, flush);
             })
         };
@@ -349,8 +373,8 @@ impl Connection {
 
     /// Whether the push is to be acknowledged.
     fn try_push(&mut self, push: &Push<'_>, flush: &mut Flush) -> Result<bool, Refusal> {
-        let Some(relay) = self.shared.router.get(push.route) else {
-            return Ok(false);
+        let Some(relay) = self.shared.router.relay(push.route) else {
+            return self.ask(push).map(|()| false);
         };
         if push.event == "presence" && relay.presence() == PresenceMode::Manual {
             let request = Relay::presence_request(push.payload, unix_seconds())?;
@@ -379,7 +403,12 @@ impl Connection {
         let Some((topic, _, Some(Membership { stage: Stage::Joined(subscription), .. }))) =
             socket.channel(id)
         else {
-            return mailbox.resynced(id.to_bits());
+            if self.resync_hosted(id, flush) {
+                self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+            } else {
+                mailbox.resynced(id.to_bits());
+            }
+            return;
         };
         self.shared.tracker.resume(topic, |state| {
             subscription.set_presence_after(state.version, || {
@@ -440,8 +469,14 @@ impl<'a> Way<'a> {
 
     /// The reply of a join, then the end of former ones of its topic. What the client pushed meanwhile
     /// is left to do.
-    fn answer_join(&self, socket: &mut Socket<Membership>, id: ChannelId, flush: &mut Flush) {
-        socket.join_ok(id, OK);
+    fn answer_join(
+        &self,
+        socket: &mut Socket<Membership>,
+        id: ChannelId,
+        response: &[u8],
+        flush: &mut Flush,
+    ) {
+        socket.join_ok(id, response);
         while let Some(frame) = socket.poll_frame() {
             // They are texts, which every way has a form for.
             if let Some(frame) = self.framing.frame(frame) {

@@ -125,7 +125,8 @@ async fn get(shared: &Arc<Shared>, peer: SocketAddr, request: &Request<()>) -> R
             }
         }
     }
-    let client = match connect(shared, request, peer) {
+    let query = request.uri().query().unwrap_or_default();
+    let client = match connect(shared, request.headers(), query, peer).await {
         Ok(mut client) => {
             client.framing = Framing::Poll;
             client
@@ -224,11 +225,12 @@ fn preflight(asked: &HeaderMap) -> Response<Body> {
 // === answers ===
 
 fn refuse(shared: &Shared, peer: SocketAddr, error: &ConnectError) -> Response<Body> {
-    let (response, why) = match error {
-        ConnectError::BadRequest(why) => (empty(StatusCode::BAD_REQUEST), why),
-        ConnectError::Forbidden(why) => (status(StatusCode::FORBIDDEN), why),
+    let response = match error {
+        ConnectError::BadRequest(_) => empty(StatusCode::BAD_REQUEST),
+        ConnectError::Forbidden(_) => status(StatusCode::FORBIDDEN),
+        ConnectError::Denied(why) => status(why.status()),
     };
-    info!(node = %shared.name, %peer, "long-poll connect refused: {why}");
+    info!(node = %shared.name, %peer, "long-poll connect refused: {error}");
     response
 }
 

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,13 +14,14 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
+    app,
     endpoint::{
         connection::Connection,
         driver::Driver,
         listener::{Listener, Open, stopped},
         prefixed::{PREFIX, Prefixed, message_of},
         stream::Direct,
-        upgrade::Client,
+        upgrade::{Client, Denied},
     },
     framing::Framing,
     node::Shared,
@@ -67,8 +69,8 @@ enum ConnectError {
     Version,
     #[error("params: {0}")]
     Params(#[from] InvalidQuery),
-    #[error("{0}")]
-    Denied(&'static str),
+    #[error(transparent)]
+    Denied(#[from] Denied),
     #[error("the node is stopping")]
     Stopping,
     /// There is nobody to tell.
@@ -105,7 +107,11 @@ async fn take_in(
         }
         () = stopped(stop) => Err(ConnectError::Stopping),
     };
-    match read.and_then(|connect| admit(&shared, &connect, peer)) {
+    let admitted = match read {
+        Ok(connect) => admit(&shared, &connect, peer).await,
+        Err(error) => Err(error),
+    };
+    match admitted {
         Ok(client) => {
             let connection = Connection::new(&shared, client, Outlet::Socket(stream));
             Flush::new().reply(&connection.mailbox, message_of(ACCEPTED));
@@ -136,7 +142,7 @@ async fn read_connect(stream: &mut TcpStream) -> Result<Vec<u8>, ConnectError> {
     Ok(connect)
 }
 
-fn admit(shared: &Shared, connect: &[u8], peer: SocketAddr) -> Result<Client, ConnectError> {
+async fn admit(shared: &Shared, connect: &[u8], peer: SocketAddr) -> Result<Client, ConnectError> {
     let Connect { path, vsn, params } = serde_json::from_slice(connect)?;
     if path != PATH {
         return Err(ConnectError::Path);
@@ -145,7 +151,9 @@ fn admit(shared: &Shared, connect: &[u8], peer: SocketAddr) -> Result<Client, Co
         return Err(ConnectError::Version);
     }
     let params = Params::from_json(params)?;
-    Client::admit(shared, &params, Version::V2, Framing::Tcp, peer).map_err(ConnectError::Denied)
+    let (headers, auth_token) = (HeaderMap::new(), None);
+    let connect = app::Connect { params, headers, peer, auth_token };
+    Ok(Client::admit(shared, connect, Version::V2, Framing::Tcp).await?)
 }
 
 async fn refuse(mut stream: TcpStream, why: &ConnectError) -> io::Result<()> {

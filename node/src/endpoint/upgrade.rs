@@ -1,6 +1,10 @@
 //! Turns a request at `/socket/websocket` into a WebSocket, or refuses it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Extension,
@@ -8,10 +12,12 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
+use base64::Engine as _;
 use hyper_util::rt::TokioIo;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::{
+    app::{Admitted, Assigns, Connect, Decision},
     endpoint::{
         codec::WebSocket,
         connection::Connection,
@@ -33,13 +39,18 @@ const KEY_LEN_MAX: usize = 256;
 /// The subprotocol that the official client offers when it sends a token.
 const SUBPROTOCOL: &str = "phoenix";
 
+/// Before the token that it sends.
+const TOKEN_SUBPROTOCOL: &str = "base64url.bearer.phx.";
+
 /// Who connects, as far as it says.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// What it is listed under.
-    pub(crate) key: String,
+    pub(crate) key: Box<str>,
     /// All sockets of a user have the same id; a client that does not say who it is has none.
-    pub(crate) socket_id: Option<String>,
+    pub(crate) socket_id: Option<Box<str>>,
+    /// What the application's connect callback found out; `None` without an application.
+    pub(crate) assigns: Option<Assigns>,
     pub(crate) version: Version,
     pub(crate) framing: Framing,
     pub(crate) peer: SocketAddr,
@@ -49,25 +60,24 @@ pub(crate) struct Client {
 pub(crate) async fn websocket(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Extension(open): Extension<Open>,
+    open: Option<Extension<Open>>,
     mut request: Request,
 ) -> Response<Body> {
-    let extension;
-    let accept = match (handshake(&request), connect(&shared, &request, peer)) {
-        (Err(why), _) | (Ok(_), Err(ConnectError::BadRequest(why))) => {
-            return refuse(&shared, peer, StatusCode::BAD_REQUEST, why);
-        }
-        (Ok(_), Err(ConnectError::Forbidden(why))) => {
-            return refuse(&shared, peer, StatusCode::FORBIDDEN, why);
-        }
-        (Ok(accept), Ok(mut client)) => {
-            extension = accept_extension(&shared, request.headers());
-            client.framing = Framing::WebSocket { deflate: extension.is_some() };
-            let upgrade = hyper::upgrade::on(&mut request);
-            shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
-            accept
-        }
+    let accept = match handshake(&request) {
+        Ok(accept) => accept,
+        Err(why) => return refuse(&shared, peer, &ConnectError::BadRequest(why)),
     };
+    let query = request.uri().query().unwrap_or_default();
+    let mut client = match connect(&shared, request.headers(), query, peer).await {
+        Ok(client) => client,
+        Err(error) => return refuse(&shared, peer, &error),
+    };
+    let extension = accept_extension(&shared, request.headers());
+    client.framing = Framing::WebSocket { deflate: extension.is_some() };
+    let upgrade = hyper::upgrade::on(&mut request);
+    // Another server's connection is counted here.
+    let open = open.map_or_else(|| Open::new(&shared.listener), |Extension(open)| open);
+    shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -112,7 +122,12 @@ async fn run(
     }
 }
 
-fn refuse(shared: &Shared, peer: SocketAddr, status: StatusCode, why: &str) -> Response<Body> {
+fn refuse(shared: &Shared, peer: SocketAddr, why: &ConnectError) -> Response<Body> {
+    let status = match why {
+        ConnectError::BadRequest(_) => StatusCode::BAD_REQUEST,
+        ConnectError::Forbidden(_) => StatusCode::FORBIDDEN,
+        ConnectError::Denied(why) => why.status(),
+    };
     info!(node = %shared.name, %peer, status = status.as_u16(), "connect refused: {why}");
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -120,9 +135,35 @@ fn refuse(shared: &Shared, peer: SocketAddr, status: StatusCode, why: &str) -> R
 }
 
 /// Why a connect is refused, for the log.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
+    #[error("{0}")]
     BadRequest(&'static str),
+    #[error("{0}")]
     Forbidden(&'static str),
+    #[error(transparent)]
+    Denied(#[from] Denied),
+}
+
+/// Why a client that asked as it should is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denied {
+    #[error("{0}")]
+    Refused(Cow<'static, str>),
+    /// The application's own callback failed; the log says how.
+    #[error("connect crashed")]
+    Failed,
+}
+
+impl Denied {
+    const ANONYMOUS: Self = Self::Refused(Cow::Borrowed("auth.anonymous is false"));
+
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(_) => StatusCode::FORBIDDEN,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 /// Checks the WebSocket handshake (RFC 6455, section 4.2.1) and gives the key's answer.
@@ -178,44 +219,97 @@ pub(super) fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), C
 }
 
 /// Checks who connects, and from what page.
-pub(super) fn connect<B>(
+pub(super) async fn connect(
     shared: &Shared,
-    request: &Request<B>,
+    headers: &HeaderMap,
+    query: &str,
     peer: SocketAddr,
 ) -> Result<Client, ConnectError> {
     use ConnectError::{BadRequest, Forbidden};
-    check_origin(shared, request.headers())?;
-    let params = Params::parse(request.uri().query().unwrap_or_default())
+    check_origin(shared, headers)?;
+    let params = Params::parse(query)
         .map_err(|_| BadRequest("the query is not UTF-8, or nested too deep"))?;
     let version = params.version().ok_or(Forbidden("vsn is none of 1.0.x and 2.0.x"))?;
+    let auth_token = auth_token(headers);
+    let connect = Connect { params, headers: headers.clone(), peer, auth_token };
     let framing = Framing::WebSocket { deflate: false };
-    Client::admit(shared, &params, version, framing, peer).map_err(Forbidden)
+    Ok(Client::admit(shared, connect, version, framing).await?)
 }
 
 impl Client {
     /// Lets a client in by what it says of itself, or says why not.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         shared: &Shared,
-        params: &Params,
+        connect: Connect,
         version: Version,
         framing: Framing,
-        peer: SocketAddr,
-    ) -> Result<Self, &'static str> {
-        if !shared.config.anonymous_allowed() {
-            return Err("auth.anonymous is false");
-        }
+    ) -> Result<Self, Denied> {
+        let (params, peer) = (&connect.params, connect.peer);
         let user = params.text("user_id").filter(|id| (1..=KEY_LEN_MAX).contains(&id.len()));
-        let (key, socket_id) = match user {
-            Some(id) => (id.to_owned(), Some(crate::channel::socket_id(id))),
-            None => (random_key(), None),
+        let socket_id = user.map(|id| crate::channel::socket_id(id).into());
+        let key = user.map_or_else(random_key, Into::into);
+        let client = Self { key, socket_id, assigns: None, version, framing, peer };
+        let Some(door) = &shared.door else {
+            let anonymous = shared.config.anonymous_allowed();
+            return if anonymous { Ok(client) } else { Err(Denied::ANONYMOUS) };
         };
-        Ok(Self { key, socket_id, version, framing, peer })
+        match door.ask(connect).await {
+            Decision::Admitted(Admitted { assigns, id }) => {
+                Ok(Self { socket_id: id.map(Into::into), assigns: Some(assigns), ..client })
+            }
+            Decision::Refused(why) => Err(Denied::Refused(why.into())),
+            Decision::Failed(why) => {
+                error!(node = %shared.name, %peer, "the connect callback failed: {why}");
+                shared.stats.channel_crashes.fetch_add(1, Ordering::Relaxed);
+                Err(Denied::Failed)
+            }
+        }
     }
 }
 
+/// What the official client was given as its `authToken`: a subprotocol of a WebSocket, a header of a
+/// long-poll.
+fn auth_token(headers: &HeaderMap) -> Option<String> {
+    if let Some(token) = headers.get("x-phoenix-authtoken") {
+        return token.to_str().ok().map(ToOwned::to_owned);
+    }
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let encoded =
+        offered.filter_map(|offer| offer.trim().strip_prefix(TOKEN_SUBPROTOCOL)).next()?;
+    // The client says base64url, and writes the other alphabet.
+    let encoded = encoded.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    String::from_utf8(token).ok()
+}
+
 /// 128 random bits.
-fn random_key() -> String {
-    use base64::Engine as _;
+fn random_key() -> Box<str> {
     let bits: [u8; 16] = rand::random();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits)
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: header::HeaderName, value: &str) -> Option<String> {
+        let value = HeaderValue::from_str(value).expect("a header");
+        auth_token(&HeaderMap::from_iter([(name, value)]))
+    }
+
+    #[test]
+    fn a_token_is_read_in_either_alphabet_padded_or_not() {
+        let offered = |value: &str| token(header::SEC_WEBSOCKET_PROTOCOL, value);
+        for encoded in ["Pj4+Pz8/", "Pj4-Pz8_"] {
+            let offer = format!("phoenix, base64url.bearer.phx.{encoded}");
+            assert_eq!(offered(&offer).as_deref(), Some(">>>???"));
+        }
+        assert_eq!(offered("base64url.bearer.phx.YQ==").as_deref(), Some("a"));
+        assert_eq!(offered("base64url.bearer.phx.YQ, phoenix").as_deref(), Some("a"));
+        assert_eq!(offered("phoenix"), None);
+        assert_eq!(offered("base64url.bearer.phx.***"), None);
+        let name = header::HeaderName::from_static("x-phoenix-authtoken");
+        assert_eq!(token(name, "as it is").as_deref(), Some("as it is"));
+    }
 }

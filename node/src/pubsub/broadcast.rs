@@ -26,11 +26,13 @@ pub enum Format {
     PollV1,
     /// The text of V2 likewise.
     PollV2,
+    /// For the node's own code: channels that see broadcasts before their clients do.
+    Tap,
 }
 
 impl Format {
     /// How many there are.
-    pub(super) const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 9;
 
     const fn index(self) -> usize {
         self as usize
@@ -40,9 +42,13 @@ impl Format {
     const fn separator(self) -> &'static [u8] {
         match self {
             Self::PollV1 | Self::PollV2 => b",",
-            Self::V1 | Self::V2 | Self::V1Deflated | Self::V2Deflated | Self::Sse | Self::Tcp => {
-                b""
-            }
+            Self::V1
+            | Self::V2
+            | Self::V1Deflated
+            | Self::V2Deflated
+            | Self::Sse
+            | Self::Tcp
+            | Self::Tap => b"",
         }
     }
 }

@@ -61,6 +61,11 @@ pub enum Control {
         /// False when a peer did not say so in time.
         confirmed: bool,
     },
+    /// The channel's task has something for its client's session.
+    Called {
+        /// The channel.
+        channel: u64,
+    },
     /// Presence diffs of the channel did not fit, and all that did fit is written: write a fresh
     /// state and call [`Mailbox::resynced`]. Also when the channel is gone: else it is remembered for
     /// ever, and said again.
@@ -118,7 +123,7 @@ struct Inner {
     queue: Queue,
     /// Set while the owner waits; whoever has something for it takes it.
     waker: Option<Waker>,
-    /// Joins that the owner may go on with. Boxed because there are almost never any.
+    /// Joins and channels that the owner may go on with. Boxed because there are almost never any.
     #[expect(clippy::box_collection, reason = "one word in every idle socket instead of three")]
     joined: Option<Box<Vec<Control>>>,
     closed: Option<CloseReason>,
@@ -243,6 +248,16 @@ impl Mailbox {
         if inner.closed.is_none() {
             // At most as many as the socket has joins under way.
             inner.joined.get_or_insert_default().push(Control::Joined { channel, confirmed });
+            wake(inner);
+        }
+    }
+
+    /// Tells the owner that a channel's task wants something of it. For each channel twice at most: its
+    /// join is answered, and it ends.
+    pub fn call(&self, channel: u64) {
+        let mut inner = self.lock();
+        if inner.closed.is_none() {
+            inner.joined.get_or_insert_default().push(Control::Called { channel });
             wake(inner);
         }
     }

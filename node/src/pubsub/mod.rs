@@ -18,6 +18,7 @@
 //! [`Bytes`]: bytes::Bytes
 
 mod broadcast;
+mod filter;
 mod flush;
 mod latency;
 mod mailbox;
@@ -34,6 +35,7 @@ mod subscription;
 mod tests;
 
 pub use broadcast::{Broadcast, Encode, Format};
+pub use filter::{Filter, Intercepts};
 pub use flush::{Flush, Writing};
 pub use latency::Latency;
 pub use mailbox::{

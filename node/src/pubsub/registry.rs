@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map},
     hash::BuildHasher as _,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -14,10 +14,10 @@ use foldhash::fast::RandomState;
 use presence::Topic;
 
 use super::{
-    Broadcast, Flush, Latency, Offer, Overflow, Pushed, Stats, Subscriber, SubscriberId,
-    Subscription,
+    Broadcast, Filter, Flush, Intercepts, Latency, Offer, Overflow, Pushed, Stats, Subscriber,
+    SubscriberId, Subscription,
     broadcast::Joined,
-    subscribers::{Entry, NO_PRESENCE, Subscribers},
+    subscribers::{Entry, Subscribers},
 };
 
 /// Enough that two cores seldom meet in one; an empty shard costs 80 bytes.
@@ -35,6 +35,7 @@ pub struct Registry {
     next_id: AtomicU64,
     stats: Stats,
     latency: Arc<Latency>,
+    intercepts: OnceLock<Intercepts>,
 }
 
 /// What became of a broadcast among this node's subscribers.
@@ -79,7 +80,13 @@ impl Registry {
             next_id: AtomicU64::new(1),
             stats: Stats::default(),
             latency: Arc::default(),
+            intercepts: OnceLock::new(),
         })
+    }
+
+    /// Says what the sets of events are that filters name. Only the first call counts.
+    pub fn set_intercepts(&self, intercepts: Intercepts) {
+        self.intercepts.get_or_init(|| intercepts);
     }
 
     /// Adds a subscriber. A broadcast that begins after this returned reaches it.
@@ -96,14 +103,23 @@ impl Registry {
         first: impl FnOnce(),
     ) -> Subscription {
         let id = SubscriberId(self.next_id.fetch_add(1, Relaxed));
-        let Subscriber { mailbox, channel, format, overflow, presence_after } = subscriber;
-        let presence_after = presence_after.unwrap_or(NO_PRESENCE);
-        let entry = Entry { mailbox, channel, id, presence_after, format, overflow };
+        let entry = subscriber.entry(id);
         let mut shard = self.write(topic);
         first();
         let (topic, slot) = shard.insert(topic, entry);
         drop(shard);
         Subscription { registry: Arc::clone(self), topic, slot, id }
+    }
+
+    /// Adds a second subscriber of a subscription's topic that is left out wherever the first one is.
+    pub fn subscribe_beside(
+        self: &Arc<Self>,
+        first: &Subscription,
+        subscriber: Subscriber,
+    ) -> Subscription {
+        let entry = subscriber.entry(first.id());
+        let (topic, slot) = self.write(first.topic()).insert(first.topic(), entry);
+        Subscription { registry: Arc::clone(self), topic, slot, id: first.id() }
     }
 
     /// Hands a message to every subscriber of its topic but `except`.
@@ -114,7 +130,8 @@ impl Registry {
         flush: &mut Flush,
     ) -> Delivered {
         let event = self.hash_event(broadcast.event());
-        let wants = |entry: &Entry| except != Some(entry.id);
+        let wants =
+            |entry: &Entry| except != Some(entry.id) && self.wants(entry, broadcast.event());
         self.deliver(broadcast, flush, wants, |entry, frame, flush| {
             let offer = Offer { channel: entry.channel, event, overflow: entry.overflow };
             entry.mailbox.push(offer, frame, flush)
@@ -153,12 +170,15 @@ impl Registry {
                 if *count == 0 {
                     continue;
                 }
-                if entry.mailbox.push_joined(entry.channel, frames, *count, flush) {
+                if entry.filter == Filter::All
+                    && entry.mailbox.push_joined(entry.channel, frames, *count, flush)
+                {
                     delivered.subscribers += count;
                     continue;
                 }
                 for broadcast in joined.broadcasts() {
-                    let Some(frame) = broadcast.frame(entry.format) else {
+                    let frame = broadcast.frame(entry.format);
+                    let Some(frame) = frame.filter(|_| self.wants(entry, broadcast.event())) else {
                         continue;
                     };
                     let event = self.hash_event(broadcast.event());
@@ -267,6 +287,15 @@ impl Registry {
         }
         self.stats.record(delivered, 1);
         delivered
+    }
+
+    fn wants(&self, entry: &Entry, event: &str) -> bool {
+        match entry.filter {
+            Filter::All => true,
+            filter @ (Filter::Except(_) | Filter::Only(_)) => {
+                filter.wants(event, self.intercepts.get())
+            }
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "half a hash is a hash")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Format, Mailbox, Overflow, SubscriberId};
+use super::{Filter, Format, Mailbox, Overflow, SubscriberId};
 
 /// No diff has a higher version.
 pub(super) const NO_PRESENCE: u64 = u64::MAX;
@@ -19,6 +19,7 @@ pub(super) struct Entry {
     pub(super) presence_after: u64,
     pub(super) format: Format,
     pub(super) overflow: Overflow,
+    pub(super) filter: Filter,
 }
 
 /// All subscriptions of a topic by their slots. Most topics have one, which then lies in the
@@ -118,6 +119,7 @@ mod tests {
             presence_after: NO_PRESENCE,
             format: Format::V2,
             overflow: Overflow::Disconnect,
+            filter: Filter::All,
         }
     }
 

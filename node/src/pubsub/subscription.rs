@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use presence::Topic;
 
-use super::{Format, Mailbox, Overflow, Registry};
+use super::{
+    Filter, Format, Mailbox, Overflow, Registry,
+    subscribers::{Entry, NO_PRESENCE},
+};
 
 /// Who wants a topic's messages, and how.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Subscriber {
     pub format: Format,
     /// What happens when a broadcast does not fit into the mailbox.
     pub overflow: Overflow,
+    /// Which broadcasts it wants.
+    pub filter: Filter,
     /// Presence diffs newer than this version are wanted; `None`: no presence at all.
     pub presence_after: Option<u64>,
 }
@@ -32,6 +37,14 @@ pub struct Subscription {
     pub(super) topic: Topic,
     pub(super) slot: usize,
     pub(super) id: SubscriberId,
+}
+
+impl Subscriber {
+    pub(super) fn entry(self, id: SubscriberId) -> Entry {
+        let Self { mailbox, channel, format, overflow, filter, presence_after } = self;
+        let presence_after = presence_after.unwrap_or(NO_PRESENCE);
+        Entry { mailbox, channel, id, presence_after, format, overflow, filter }
+    }
 }
 
 impl Subscription {

@@ -37,8 +37,9 @@ fn message<'a>(topic: &'a Topic, payload: &'a str) -> Broadcast<'a> {
 }
 
 fn subscriber(mailbox: &Arc<Mailbox>, format: Format) -> Subscriber {
-    let (overflow, presence_after) = (Overflow::Disconnect, None);
-    Subscriber { mailbox: Arc::clone(mailbox), channel: 1, format, overflow, presence_after }
+    let (mailbox, overflow) = (Arc::clone(mailbox), Overflow::Disconnect);
+    let (filter, presence_after) = (Filter::All, None);
+    Subscriber { mailbox, channel: 1, format, overflow, filter, presence_after }
 }
 
 fn mailbox(limit: usize) -> Arc<Mailbox> {
@@ -330,4 +331,31 @@ fn what_a_subscription_begins_with_goes_before_what_is_broadcast() {
     broadcast(&registry, &message(&here, "1"));
     subscription.set_presence_after(1, first);
     assert_eq!(texts(&mailbox), ["first", "V2 room:a e 1", "first"]);
+}
+
+#[test]
+fn an_intercepted_event_goes_to_the_channel_and_not_to_its_client() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    registry.set_intercepts(Box::new([&["secret"]]));
+    let [client, channel, other] = [(); 3].map(|()| mailbox(LIMIT));
+    let wants = |mailbox, filter| Subscriber { filter, ..subscriber(mailbox, Format::V2) };
+    let _other = registry.subscribe(&here, wants(&other, Filter::All));
+    let first = registry.subscribe(&here, wants(&client, Filter::Except(0)));
+    let _second = registry.subscribe_beside(&first, wants(&channel, Filter::Only(0)));
+    let send = |event, except, flush: &mut Flush| {
+        let message = Broadcast::new(&here, event, Payload::Json(b"1"), encode);
+        registry.publish(&message, except, flush);
+    };
+
+    let mut flush = Flush::new();
+    send("open", None, &mut flush);
+    send("secret", None, &mut flush);
+    drop(flush);
+    assert_eq!(texts(&client), ["V2 room:a open 1"]);
+    assert_eq!(texts(&channel), ["V2 room:a secret 1"]);
+    assert_eq!(texts(&other), ["V2 room:a open 1V2 room:a secret 1"]);
+    send("secret", None, &mut Flush::new());
+    assert_eq!(texts(&channel), ["V2 room:a secret 1"], "alone as well");
+    send("secret", Some(first.id()), &mut Flush::new());
+    assert_eq!((texts(&client), texts(&channel)), (Vec::new(), Vec::new()), "both are left out");
 }

@@ -10,8 +10,8 @@ use crate::{pubsub::Payload, websocket::FrameBuf};
 
 use super::{
     channels::{Channel, ChannelId},
+    letterhead,
     message::{Envelope, Message, Name, Ref, Reply, Status, Version},
-    v2_binary,
 };
 
 /// The response that says nothing.
@@ -46,6 +46,8 @@ pub(crate) enum Action<D> {
         topic: Topic,
         /// What the driver kept with it.
         data: Option<D>,
+        /// Why it ended.
+        why: Ended,
     },
     /// A client's message that waited for its channel's join; answer with
     /// [`Socket::reply`](super::Socket::reply), or not.
@@ -63,6 +65,19 @@ pub(crate) enum Action<D> {
         /// What to reply to; null when the client expects no reply.
         reference: Ref,
     },
+}
+
+/// Why a channel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Its client left.
+    Left,
+    /// Its client joined the topic anew.
+    Replaced,
+    /// It stopped by itself.
+    Stopped,
+    /// It crashed.
+    Crashed,
 }
 
 /// A client's message for a joined channel, within its frame; answer with
@@ -209,38 +224,11 @@ impl<D> Outbox<D> {
         status: Status,
         response: Payload<'_>,
     ) -> bool {
-        let topic = channel.topic.as_str();
-        match response {
-            Payload::Json(response) => {
-                let join_ref = channel.carried.as_bytes();
-                let topic = Name::Text(topic);
-                self.send_reply(&Reply { join_ref, reference, topic, status, response });
-                true
-            }
-            Payload::Binary(data) => self.send_binary(|| {
-                v2_binary::encode_reply(&channel.carried, reference, topic, status, data)
-            }),
-        }
-    }
-
-    /// A message to the client of a channel alone. False, and nothing is sent, when there is no form for
-    /// it.
-    pub(super) fn message(
-        &mut self,
-        channel: &Channel<D>,
-        event: &str,
-        payload: Payload<'_>,
-    ) -> bool {
-        match payload {
-            Payload::Json(payload) => {
-                let frame = self.version.encode_message(&channel.message(event, payload));
-                self.send_text(frame);
-                true
-            }
-            Payload::Binary(data) => self.send_binary(|| {
-                v2_binary::encode_push(&channel.carried, channel.topic.as_str(), event, data)
-            }),
-        }
+        let channel = (&channel.carried, &channel.topic);
+        let frame = letterhead::reply(self.version, channel, reference, status, response);
+        let sent = frame.is_some();
+        self.actions.extend(frame.map(Action::Send));
+        sent
     }
 
     /// Closes former joins of a topic.
@@ -269,15 +257,5 @@ impl<D> Outbox<D> {
 
     fn send_text(&mut self, frame: FrameBuf) {
         self.push(Action::Send(Frame::Text(frame)));
-    }
-
-    fn send_binary(&mut self, encode: impl FnOnce() -> Option<FrameBuf>) -> bool {
-        let frame = match self.version {
-            Version::V1 => None,
-            Version::V2 => encode(),
-        };
-        let sent = frame.is_some();
-        self.actions.extend(frame.map(|frame| Action::Send(Frame::Binary(frame))));
-        sent
     }
 }

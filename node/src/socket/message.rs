@@ -170,7 +170,7 @@ impl Ref {
     pub(crate) const NULL: Self = Self(None);
 
     /// A ref that outlives its frame.
-    pub(super) fn copied(raw: &str) -> Self {
+    pub(crate) fn copied(raw: &str) -> Self {
         if raw == "null" { Self::NULL } else { Self(Some(raw.as_bytes().into())) }
     }
 

@@ -9,12 +9,14 @@
 //! - [`Socket::poll_action`] gives the effects out. Drain it after every call of the other two.
 //!
 //! Nothing here awaits, reads a clock or parses a payload. Files, from the bytes inwards: [`v1`]
-//! and [`v2`] are the two wire formats of a [`message`], [`v2_binary`] is that of bytes; [`session`] is the state machine, with
-//! its table of [`channels`], its [`rate`] limits and its queue of [`action`]s; [`params`] reads
+//! and [`v2`] are the two wire formats of a [`message`], [`v2_binary`] is that of bytes; [`session`]
+//! is the state machine, with its table of [`channels`], its [`rate`] limits and its queue of
+//! [`action`]s; [`letterhead`] makes frames without it, for channels with a task; [`params`] reads
 //! the query of the connect.
 
 mod action;
 mod channels;
+mod letterhead;
 mod message;
 mod params;
 mod rate;
@@ -26,9 +28,12 @@ mod v2_binary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use action::{Action, Close, Frame, Push};
+pub(crate) use action::{Action, Close, Ended, Frame, Push};
 pub(crate) use channels::ChannelId;
-pub(crate) use message::{Status, Version, encode_broadcast, has_lone_surrogate, reserved_event};
-pub(crate) use params::{InvalidQuery, Params};
+pub(crate) use letterhead::Letterhead;
+pub(crate) use message::{
+    Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
+};
+pub(crate) use params::{InvalidQuery, Param, Params};
 pub(crate) use session::{Limits, Refused, Socket};
 pub(crate) use v2_binary::encode_broadcast as encode_binary_broadcast;

@@ -77,6 +77,11 @@ impl Params {
         }
     }
 
+    /// All parameters of the top level, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Param)> {
+        self.0.iter().map(|(name, param)| (name.as_str(), param))
+    }
+
     /// A parameter of the top level.
     pub(crate) fn get(&self, name: &str) -> Option<&Param> {
         self.0.get(name)

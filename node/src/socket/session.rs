@@ -8,8 +8,9 @@ use presence::{Time, Topic};
 use crate::pubsub::Payload;
 
 use super::{
-    action::{Action, Close, EMPTY, Frame, Outbox, Push},
+    action::{Action, Close, EMPTY, Ended, Frame, Outbox, Push},
     channels::{Channel, ChannelId, ChannelState, Channels, Joining, QueuedPush},
+    letterhead::Letterhead,
     message::{self, Envelope, Name, REF_LEN_MAX, Ref, Status, Version},
     rate::Bucket,
     v2_binary,
@@ -293,23 +294,23 @@ impl<D> Socket<D> {
         self.count_formless(sent);
     }
 
-    /// A message to this client alone, `[join_ref, null, topic, event, payload]`. Does nothing when the
-    /// channel is gone; bytes may have no form, as in [`Self::reply`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the channels of applications"))]
-    pub(crate) fn push(&mut self, id: ChannelId, event: &str, payload: Payload<'_>) {
-        let sent = self.channels.get(id).map(|it| self.out.message(it, event, payload));
-        self.count_formless(sent);
-    }
-
     fn count_formless(&mut self, sent: Option<bool>) {
         if sent == Some(false) {
             self.refused.formless = self.refused.formless.saturating_add(1);
         }
     }
 
+    /// Ends a channel that stopped by itself.
+    pub(crate) fn close_channel(&mut self, id: ChannelId) {
+        let Some(mut channel) = self.end(id, Ended::Stopped) else { return };
+        let closes = self.abandon(&channel.topic, channel.joining.take());
+        self.out.close(&channel.topic, &closes);
+        self.out.close(&channel.topic, &[channel.expected]);
+    }
+
     /// Ends a channel that crashed. While joining, its join is answered as crashed.
-    pub(super) fn crash_channel(&mut self, id: ChannelId) {
-        let Some(channel) = self.end(id) else { return };
+    pub(crate) fn crash_channel(&mut self, id: ChannelId) {
+        let Some(channel) = self.end(id, Ended::Crashed) else { return };
         if channel.joining.is_some() {
             self.refuse_join(channel, JOIN_CRASHED);
         } else {
@@ -322,6 +323,12 @@ impl<D> Socket<D> {
     pub(crate) fn push_around(&self, id: ChannelId, event: &str) -> Option<(Vec<u8>, Bytes)> {
         let channel = self.channels.get(id)?;
         Some(self.version.encode_around(&channel.message(event, b"")))
+    }
+
+    /// For frames about a channel that its own task makes; `None` when the channel is gone.
+    pub(crate) fn letterhead(&self, id: ChannelId) -> Option<Letterhead> {
+        let channel = self.channels.get(id)?;
+        Some(Letterhead::new(self.version, &channel.carried, &channel.topic))
     }
 
     /// How far a channel is; `None` when it is gone.
@@ -415,7 +422,8 @@ impl<D> Socket<D> {
 
     /// Ends the former join of a topic. What it returns is to be closed after the new join's reply.
     fn supersede(&mut self, topic: &str) -> Vec<Ref> {
-        let Some(former) = self.channels.find(topic).and_then(|id| self.end(id)) else {
+        let Some(former) = self.channels.find(topic).and_then(|id| self.end(id, Ended::Replaced))
+        else {
             return Vec::new();
         };
         let mut closes = self.abandon(&former.topic, former.joining);
@@ -434,7 +442,7 @@ impl<D> Socket<D> {
         if self.is_stale(id, &request.envelope) {
             return;
         }
-        let Some(mut channel) = self.end(id) else {
+        let Some(mut channel) = self.end(id, Ended::Left) else {
             return;
         };
         let closes = self.abandon(&channel.topic, channel.joining.take());
@@ -536,10 +544,10 @@ impl<D> Socket<D> {
     }
 
     /// Takes a channel out and tells the driver.
-    fn end(&mut self, id: ChannelId) -> Option<Channel<D>> {
+    fn end(&mut self, id: ChannelId, why: Ended) -> Option<Channel<D>> {
         let mut channel = self.channels.remove(id)?;
         let (topic, data) = (channel.topic.clone(), channel.data.take());
-        self.out.push(Action::Leave { topic, data });
+        self.out.push(Action::Leave { topic, data, why });
         Some(channel)
     }
 

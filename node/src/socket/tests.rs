@@ -100,6 +100,11 @@ impl Client {
         Some(string(&before) + payload + &string(&behind))
     }
 
+    /// A message to this client alone that its channel's task makes.
+    fn say(&self, id: ChannelId, event: &str, payload: Payload<'_>) -> Option<String> {
+        self.socket.letterhead(id)?.message(event, payload).map(shown)
+    }
+
     fn newest(&self) -> ChannelId {
         *self.ids.last().expect("a join before this")
     }
@@ -108,10 +113,7 @@ impl Client {
         let mut seen = Vec::new();
         while let Some(action) = self.socket.poll_action() {
             seen.push(match action {
-                Action::Send(Frame::Text(frame)) => string(frame.payload()),
-                Action::Send(Frame::Binary(frame)) => {
-                    format!("binary {}", frame.payload().escape_ascii())
-                }
+                Action::Send(frame) => shown(frame),
                 Action::Join { id, topic, payload, .. } => {
                     self.ids.push(id);
                     format!("join {topic} {}", string(&payload))
@@ -134,6 +136,13 @@ fn route(topic: &Topic) -> Option<usize> {
         room if room.starts_with("room:") => Some(0),
         "lobby" => Some(1),
         _ => None,
+    }
+}
+
+fn shown(frame: Frame) -> String {
+    match frame {
+        Frame::Text(frame) => string(frame.payload()),
+        Frame::Binary(frame) => format!("binary {}", frame.payload().escape_ascii()),
     }
 }
 

@@ -169,6 +169,16 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         ],
     )?;
     page.count(
+        "wingbeat_channel_crashes",
+        "Callbacks of the application's channels that failed or panicked.",
+        read(&stats.channel_crashes),
+    )?;
+    page.count(
+        "wingbeat_slow_handlers",
+        "Callbacks of the application's channels that took longer than they may: the log names them.",
+        read(&stats.slow_handlers),
+    )?;
+    page.count(
         "wingbeat_slow_clients",
         "Sockets closed with 1013 and event streams ended, as the client did not read.",
         read(&stats.slow),

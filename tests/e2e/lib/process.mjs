@@ -1,6 +1,7 @@
 // Child processes: their lines, their end, and that none outlives the tests.
 
 import { spawn } from "node:child_process";
+import { dirname, join as joinPath } from "node:path";
 import { createInterface } from "node:readline";
 
 import { until, within } from "./until.mjs";
@@ -9,6 +10,9 @@ const REPOSITORY = new URL("../../..", import.meta.url).pathname;
 
 /** The program under test. */
 export const BINARY = process.env.WINGBEAT_BIN ?? `${REPOSITORY}target/debug/wingbeat`;
+
+/** An example of the library, built with the program under test. */
+export const example = (name) => joinPath(dirname(BINARY), "examples", name);
 
 export { REPOSITORY };
 

@@ -230,6 +230,7 @@ fn a_pattern_is_a_topic_or_the_start_of_topics() {
     assert!(!pattern("a").covers(&pattern("a*")) && !pattern("ab*").covers(&pattern("a*")));
     for text in ["", "*a", "a**", "a\nb", &"x".repeat(513)] {
         assert_eq!(Pattern::read(text), None, "{text:?}");
+        assert!(text.parse::<Pattern>().is_err(), "{text:?}");
     }
 }
 

@@ -26,16 +26,16 @@ fn replies_pushes_and_broadcasts_have_their_bytes() {
     client.socket.reply(id, br#""7""#, Status::Ok, Payload::Binary(b"\x00\xff"));
     client.socket.reply(id, b"7", Status::Error, Payload::Binary(b""));
     client.socket.reply(id, b"null", Status::Ok, Payload::Binary(b"x"));
-    client.socket.push(id, "say", Payload::Binary(b"\xfe"));
-    client.socket.push(id, "say", Payload::Json(b"[1]"));
     let expected = [
         r"binary \x01\x01\x01\x06\x0217room:xok\x00\xff",
         r"binary \x01\x01\x01\x06\x0517room:xerror",
         r"binary \x01\x01\x00\x06\x021room:xokx",
-        r"binary \x00\x01\x06\x031room:xsay\xfe",
-        r#"["1",null,"room:x","say",[1]]"#,
     ];
     assert_eq!(client.drain(), expected);
+    let said = client.say(id, "say", Payload::Binary(b"\xfe"));
+    assert_eq!(said.as_deref(), Some(r"binary \x00\x01\x06\x031room:xsay\xfe"));
+    let said = client.say(id, "say", Payload::Json(b"[1]"));
+    assert_eq!(said.as_deref(), Some(r#"["1",null,"room:x","say",[1]]"#));
     let broadcast = encode_binary_broadcast("room:x", "say", b"\x00\xff").expect("a form");
     assert_eq!(broadcast.payload(), b"\x02\x06\x03room:xsay\x00\xff");
 }
@@ -113,16 +113,14 @@ fn what_has_no_form_is_dropped_and_counted() {
     let id = client.newest();
     client.join_ok(id);
     client.socket.reply(id, b"null", Status::Ok, Payload::Binary(b""));
-    client.socket.push(id, "say", Payload::Binary(b""));
     assert_eq!(client.drain(), [""; 0]);
-    assert_eq!(client.socket.take_refused().formless, 2);
-
-    let mut client = Client::joined();
-    let long = "e".repeat(256);
-    client.socket.push(client.newest(), &long, Payload::Binary(b""));
-    client.socket.push(client.newest(), &long[1..], Payload::Binary(b""));
-    assert_eq!(client.drain().len(), 1);
     assert_eq!(client.socket.take_refused().formless, 1);
+    assert_eq!(client.say(id, "say", Payload::Binary(b"")), None);
+
+    let client = Client::joined();
+    let long = "e".repeat(256);
+    assert_eq!(client.say(client.newest(), &long, Payload::Binary(b"")), None);
+    assert!(client.say(client.newest(), &long[1..], Payload::Binary(b"")).is_some());
     assert!(encode_binary_broadcast(&long, "e", b"").is_none());
 }
 

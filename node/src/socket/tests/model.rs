@@ -33,6 +33,7 @@ enum Step {
     Push { topic: usize, by: By, event: usize, kind: As },
     Answer { topic: usize, ok: bool },
     Crash { topic: usize },
+    Stop { topic: usize },
     LateAnswer { ok: bool },
 }
 
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(topic, by, event, kind)| Step::Push { topic, by, event, kind }),
         6 => (topic(), any::<bool>()).prop_map(|(topic, ok)| Step::Answer { topic, ok }),
         1 => topic().prop_map(|topic| Step::Crash { topic }),
+        1 => topic().prop_map(|topic| Step::Stop { topic }),
         1 => any::<bool>().prop_map(|ok| Step::LateAnswer { ok }),
     ]
 }
@@ -201,6 +203,17 @@ impl Model {
         }
     }
 
+    fn stop(&mut self, topic: &'static str) {
+        let Some(joined) = self.channels.remove(topic) else {
+            return;
+        };
+        self.say(format!("leave {topic}"));
+        joined.waiting.iter().for_each(|said| self.unmatched(topic, &said.reference));
+        for join_ref in joined.closes.iter().chain([&joined.join_ref]) {
+            self.say(closed(join_ref, topic));
+        }
+    }
+
     /// The `join_ref` that a frame for `topic` carries.
     fn join_ref(&self, topic: &str, by: By, kind: As) -> String {
         let join_ref = match (by, self.channels.get(topic)) {
@@ -267,6 +280,13 @@ fn take(model: &mut Model, client: &mut Client, step: Step, n: usize) -> Vec<Str
             model.crash(TOPICS[topic]);
             if let Some(id) = find(client, TOPICS[topic]) {
                 client.socket.crash_channel(id);
+            }
+            client.drain()
+        }
+        Step::Stop { topic } => {
+            model.stop(TOPICS[topic]);
+            if let Some(id) = find(client, TOPICS[topic]) {
+                client.socket.close_channel(id);
             }
             client.drain()
         }

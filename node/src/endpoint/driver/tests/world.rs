@@ -94,6 +94,7 @@ impl World {
         let client = Client {
             key: "guest".into(),
             socket_id: Some("user_socket:guest".into()),
+            assigns: None,
             version: Version::V2,
             framing: Framing::WebSocket { deflate: false },
             peer,
@@ -214,7 +215,8 @@ fn shared(
         mailboxes: Mailboxes::new(config.http.idle_timeout),
         peers: peers::alone(SHARDS, 1),
         transport: None,
-        router: Router::new(config.channels.clone()),
+        router: Router::new(Vec::new(), config.channels.clone()),
+        door: None,
         limits: Arc::new(Limits::default()),
         origins: Origins::new(Vec::new(), false, true),
         api_token: None,

@@ -1,0 +1,260 @@
+//! A channel as its author writes it.
+
+use presence::Topic;
+use serde::Serialize;
+
+use super::{Error, Payload, Refused, Socket, error::TrackError};
+
+/// One topic joined by one client: what the server does about it.
+///
+/// A value of the implementing type lives as long as the join, and is the channel's state. Its callbacks
+/// run one after another, in a task of the channel's own: a slow one holds up nobody else, and one that
+/// fails or panics ends this channel alone.
+///
+/// ```
+/// use serde_json::json;
+/// use wingbeat::{Channel, Error, Joined, Outcome, Payload, Refused, Socket, Topic};
+///
+/// struct Counter { count: u64 }
+///
+/// impl Channel for Counter {
+///     type Assigns = ();
+///     type Info = ();
+///
+///     async fn join(topic: &Topic, _: Payload, _: &mut Socket<Self>) -> Result<Joined<Self>, Refused> {
+///         match topic.as_str() {
+///             "counter:secret" => Err(Refused::reason("unauthorized")),
+///             _ => Ok(Joined::new(Self { count: 0 })),
+///         }
+///     }
+///
+///     async fn handle_in(
+///         &mut self,
+///         event: &str,
+///         payload: Payload,
+///         socket: &mut Socket<Self>,
+///     ) -> Result<Outcome, Error> {
+///         match event {
+///             "increment" => {
+///                 self.count += 1;
+///                 socket.broadcast("count", json!({ "count": self.count })).await?;
+///                 Ok(Outcome::ok(()))
+///             }
+///             "echo" => Ok(Outcome::ok(payload)),
+///             _ => Err(Error::unhandled(event)),
+///         }
+///     }
+/// }
+/// ```
+pub trait Channel: Send + Sized + 'static {
+    /// What the connect callback found out about the client; all channels of a socket share it.
+    type Assigns: Send + Sync + 'static;
+
+    /// What the application's own tasks tell the channel, through a
+    /// [`ChannelHandle`](super::ChannelHandle). `()` when they tell nothing.
+    type Info: Send + 'static;
+
+    /// Broadcasts of these events go through [`handle_out`](Self::handle_out) instead of straight to the
+    /// client.
+    const INTERCEPT: &'static [&'static str] = &[];
+
+    /// Takes a client in, or refuses it. `payload` is a JSON object.
+    ///
+    /// When it runs, the topic's broadcasts of all nodes are on their way here; the client hears those
+    /// after its reply. Nothing can be pushed and nobody tracked yet: see [`Joined`]. It is given up,
+    /// at an await, when the client leaves meanwhile, and after 10 seconds.
+    fn join(
+        topic: &Topic,
+        payload: Payload,
+        socket: &mut Socket<Self>,
+    ) -> impl Future<Output = Result<Joined<Self>, Refused>> + Send;
+
+    /// Does what the client asks. An error, or a panic, ends the channel with `phx_error`.
+    ///
+    /// Events that begin with `phx_` never come here.
+    fn handle_in(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        socket: &mut Socket<Self>,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send;
+
+    /// Decides what the client gets of a broadcast whose event [`INTERCEPT`](Self::INTERCEPT) names.
+    /// Unless it is written, the client gets it as it is.
+    fn handle_out(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        socket: &mut Socket<Self>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async move { Ok(socket.push(event, payload)?) }
+    }
+
+    /// Takes a message of the application's own tasks.
+    fn handle_info(
+        &mut self,
+        info: Self::Info,
+        socket: &mut Socket<Self>,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send {
+        let _ = (info, socket);
+        async { Ok(Outcome::NoReply) }
+    }
+
+    /// The channel has ended: the client hears nothing more of it, and its presences are gone, or about
+    /// to go. Others can still be told.
+    ///
+    /// Runs once for every join that was taken in. It is given up after 5 seconds.
+    fn terminate(
+        self,
+        reason: &Reason,
+        socket: &mut Socket<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (self, reason, socket);
+        async {}
+    }
+}
+
+/// A client is taken in: the channel's state, what the client is answered, and what it sees of the
+/// topic's presence.
+///
+/// ```
+/// # use serde_json::json;
+/// # use wingbeat::{Channel, Error, Joined};
+/// fn joined<C: Channel>(channel: C) -> Result<Joined<C>, Error> {
+///     Ok(Joined::new(channel)
+///         .reply(json!({ "hello": "you" }))
+///         .track("u1", &json!({ "name": "N" }))?)
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "return it from join"]
+pub struct Joined<C> {
+    pub(super) channel: C,
+    pub(super) reply: Payload,
+    pub(super) presence: Watching,
+}
+
+/// What a client sees of a topic's presence from its join on.
+#[derive(Debug)]
+pub(crate) enum Watching {
+    /// Nothing.
+    Nothing,
+    /// Who comes and goes.
+    Diffs,
+    /// Who is there, then who comes and goes; itself too, if it is listed under a key with a meta.
+    State { own: Option<(String, Vec<u8>)> },
+}
+
+impl<C> Joined<C> {
+    /// Takes the client in: it is answered `{}` and sees nothing of presence.
+    pub const fn new(channel: C) -> Self {
+        Self { channel, reply: Payload::EMPTY, presence: Watching::Nothing }
+    }
+
+    /// Answers the join with this instead of `{}`.
+    pub fn reply(mut self, response: impl Into<Payload>) -> Self {
+        self.reply = response.into();
+        self
+    }
+
+    /// Pushes `presence_state` after the reply, and lets the client hear of changes.
+    pub fn watch(mut self) -> Self {
+        self.presence = Watching::State { own: None };
+        self
+    }
+
+    /// Lets the client hear of changes of presence, without telling it who is there.
+    pub fn watch_changes(mut self) -> Self {
+        self.presence = Watching::Diffs;
+        self
+    }
+
+    /// Lists the client under a key, with a meta that is a JSON object, and watches: its
+    /// `presence_state` has the client itself.
+    ///
+    /// # Errors
+    ///
+    /// The meta is no JSON object. A key or meta that is too long refuses the join.
+    pub fn track<M: Serialize + ?Sized>(
+        mut self,
+        key: impl Into<String>,
+        meta: &M,
+    ) -> Result<Self, TrackError> {
+        let own = Some((key.into(), super::object(meta)?));
+        self.presence = Watching::State { own };
+        Ok(self)
+    }
+}
+
+/// What became of an event.
+///
+/// A reply that comes later is no outcome: take a
+/// [`ReplyRef`](super::ReplyRef) by [`Socket::reply_later`] and answer nothing for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; the client is not answered.
+    NoReply,
+    /// Done; the client is answered.
+    Reply(Reply),
+    /// The channel ends, with `phx_close`, after a reply if there is one.
+    Stop(Option<Reply>),
+}
+
+impl Outcome {
+    /// Answers ok. The response of `()` is `{}`.
+    pub fn ok(response: impl Into<Payload>) -> Self {
+        Self::Reply(Reply::ok(response))
+    }
+
+    /// Answers with an error.
+    pub fn error(response: impl Into<Payload>) -> Self {
+        Self::Reply(Reply::error(response))
+    }
+
+    /// Ends the channel after this.
+    #[must_use = "return it from the handler"]
+    pub fn and_stop(self) -> Self {
+        match self {
+            Self::NoReply => Self::Stop(None),
+            Self::Reply(reply) => Self::Stop(Some(reply)),
+            Self::Stop(reply) => Self::Stop(reply),
+        }
+    }
+}
+
+/// An answer to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub(super) ok: bool,
+    pub(super) response: Payload,
+}
+
+impl Reply {
+    /// Status `ok`.
+    pub fn ok(response: impl Into<Payload>) -> Self {
+        Self { ok: true, response: response.into() }
+    }
+
+    /// Status `error`.
+    pub fn error(response: impl Into<Payload>) -> Self {
+        Self { ok: false, response: response.into() }
+    }
+}
+
+/// Why a channel has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The client left the topic.
+    Left,
+    /// The client joined the topic anew.
+    Replaced,
+    /// A handler said [`Outcome::Stop`].
+    Stopped,
+    /// A handler failed or panicked. After a panic the channel's state may be half changed.
+    Crashed,
+    /// The client's socket has ended.
+    Closed,
+    /// The node stops.
+    NodeStopping,
+}

@@ -1,0 +1,159 @@
+//! Why something is not done, and what becomes of it.
+
+use std::{error, fmt};
+
+use presence::InvalidTopic;
+use serde_json::json;
+
+use super::Payload;
+
+/// Why a handler failed. Its channel crashes: the client gets `phx_error`, joins anew, and the log has
+/// a line with the topic, the event and this.
+///
+/// Any error becomes one by `?`. It is no [`std::error::Error`] itself, which lets it take them all.
+///
+/// ```
+/// fn number(text: &str) -> Result<u32, wingbeat::Error> {
+///     let number = text.parse()?;
+///     if number > 9 {
+///         return Err(wingbeat::Error::new("more than a digit"));
+///     }
+///     Ok(number)
+/// }
+/// assert!(number("x").is_err() && number("10").is_err());
+/// ```
+pub struct Error(Box<dyn error::Error + Send + Sync>);
+
+impl Error {
+    /// An error that says so.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into().into())
+    }
+
+    /// An event that the channel does not know: what [`Channel::handle_in`](super::Channel::handle_in)
+    /// ends with.
+    pub fn unhandled(event: &str) -> Self {
+        Self(format!("no handler for the event {event:?}").into())
+    }
+}
+
+impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a join or a connect is refused.
+///
+/// A client whose join is refused gets the response. One whose connect is refused gets HTTP status 403
+/// without a body, and the log has the response.
+///
+/// Any error becomes one by `?`, and is a failure rather than a decision: the client whose join fails so
+/// gets `{"reason":"join crashed"}`, and the log has the error.
+///
+/// ```
+/// # use wingbeat::Refused;
+/// fn check(password: &str) -> Result<(), Refused> {
+///     if password == "secret" { Ok(()) } else { Err(Refused::reason("unauthorized")) }
+/// }
+/// # assert!(check("x").is_err());
+/// ```
+#[derive(Debug)]
+pub struct Refused(pub(super) Why);
+
+#[derive(Debug)]
+pub(super) enum Why {
+    /// The response to the client.
+    Decided(Payload),
+    Failed(Error),
+}
+
+impl Refused {
+    /// Refuses with this response.
+    pub fn new(response: impl Into<Payload>) -> Self {
+        Self(Why::Decided(response.into()))
+    }
+
+    /// Refuses with the response `{"reason": reason}`.
+    pub fn reason(reason: &str) -> Self {
+        Self::new(json!({ "reason": reason }))
+    }
+}
+
+impl<E: error::Error + Send + Sync + 'static> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self(Why::Failed(error.into()))
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(Why::Failed(error))
+    }
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The channel's join is not answered yet, or the channel has ended.
+    #[error("the channel is not joined")]
+    NotJoined,
+    /// The event's name is empty, over 255 bytes, or begins with `phx_`.
+    #[error("event {0:?}: want 1 to 255 bytes that do not begin with phx_")]
+    InvalidEvent(String),
+    /// The topic is none.
+    #[error(transparent)]
+    InvalidTopic(#[from] InvalidTopic),
+}
+
+/// Why a presence was not tracked or updated. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackError {
+    /// The channel's join is not answered yet, or the channel has ended. To track in a join, see
+    /// [`Joined::track`](super::Joined::track).
+    #[error("the channel is not joined")]
+    NotJoined,
+    /// This channel tracks the key already.
+    #[error("this channel tracks {0:?} already: update it")]
+    AlreadyTracked(String),
+    /// This channel does not track the key.
+    #[error("this channel does not track {0:?}")]
+    NotTracked(String),
+    /// The meta is no JSON object.
+    #[error("a meta must be a JSON object")]
+    InvalidMeta,
+    /// The key or the meta is too long, or the node tracks as many as it may.
+    #[error(transparent)]
+    Refused(#[from] presence::TrackError),
+    /// This channel tracks as many keys as it may.
+    #[error("this channel tracks {limit} keys, which is the limit")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why a message did not reach a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelGone {
+    /// The channel has ended.
+    #[error("the channel has ended")]
+    Ended,
+    /// As many messages wait for the channel as may.
+    #[error("too many messages wait for the channel")]
+    Full,
+}

@@ -1,0 +1,223 @@
+//! The application's own channels, as their client's socket sees them: each has a task, which says what
+//! to do by verdicts.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use presence::{Topic, TrackError};
+use tracing::error;
+
+use super::{Connection, Membership, Other, Stage, Way, refusal_of};
+use crate::{
+    app::{Asked, Inbox, NodeHandle, Payload, Place, Reason, Seat, Tap, Verdict, Watching},
+    channel::Refusal,
+    node::Shared,
+    pubsub::{Filter, Flush, Format, Mailbox, Overflow, Subscriber, Subscription},
+    socket::{ChannelId, Ended, Push, Ref},
+    tracker::{Observation, State, Tracked},
+};
+
+/// One channel that runs in a task of its own. Dropping it ends that.
+pub(super) struct Hosted {
+    seat: Arc<Seat>,
+    inbox: Box<dyn Inbox>,
+    /// Where broadcasts go that the task sees before the client.
+    tap: Option<Arc<Mailbox>>,
+    shared: Arc<Shared>,
+}
+
+/// What a subscribed client holds.
+type Held = (Option<Tracked>, Option<Observation>, Subscription);
+
+impl Connection {
+    /// Begins a channel: its join runs.
+    pub(super) fn open(&mut self, id: ChannelId, route: usize, payload: Bytes) {
+        let shared = &self.shared;
+        let (Some(host), Some(letterhead), Some(assigns)) =
+            (shared.router.host(route), self.socket.letterhead(id), &self.client.assigns)
+        else {
+            return self.socket.crash_channel(id);
+        };
+        let node = NodeHandle::new(shared);
+        let socket_id = self.client.socket_id.as_deref();
+        let way = (self.client.framing, &self.mailbox);
+        let seat = Seat::new(node, socket_id, letterhead, way, id.to_bits());
+        let tap = (!host.intercepts().is_empty()).then(|| Tap::new(shared));
+        let tapped = tap.as_ref().map(|tap| Arc::clone(tap.mailbox()));
+        let payload = Payload::raw_json(payload);
+        match host.open(Arc::clone(&seat), Arc::clone(assigns), payload, tap) {
+            Ok(inbox) => {
+                let hosted = Hosted { seat, inbox, tap: tapped, shared: Arc::clone(shared) };
+                if let Some(Some(member)) = self.socket.data_mut(id) {
+                    member.stage = Stage::Other(Box::new(Other::Hosted(hosted)));
+                }
+            }
+            Err(why) => {
+                error!(node = %shared.name, channel = host.name(), "cannot begin a channel: {why}");
+                self.socket.crash_channel(id);
+            }
+        }
+    }
+
+    /// Hands an event to a channel's task, which answers it.
+    pub(super) fn ask(&self, push: &Push<'_>) -> Result<(), Refusal> {
+        let Some(hosted) = self.hosted(push.id) else {
+            return Ok(());
+        };
+        let (event, payload) = ((*push.event).into(), Payload::of(push.payload));
+        let asked = Asked { event, payload, reference: Ref::copied(&push.reference) };
+        if hosted.inbox.offer(asked) { Ok(()) } else { Err(Refusal::TooMany) }
+    }
+
+    /// Does what a channel's task has decided.
+    pub(super) fn called(&mut self, id: ChannelId, flush: &mut Flush) {
+        let verdict = self.hosted(id).and_then(|hosted| hosted.seat.take_verdict());
+        match verdict {
+            None => {}
+            Some(Verdict::Joined { reply, presence }) => {
+                if let Err(error) = self.admit(id, &reply, &presence, flush) {
+                    self.refuse_join(id, refusal_of(error));
+                }
+            }
+            Some(Verdict::Refused(response)) => {
+                self.shared.stats.joins_refused.fetch_add(1, Ordering::Relaxed);
+                self.socket.join_error(id, response.bytes());
+            }
+            Some(Verdict::Stopped) => self.socket.close_channel(id),
+            Some(Verdict::Crashed) => self.socket.crash_channel(id),
+        }
+    }
+
+    /// A channel ended. One whose client left goes on until all is done that was asked before.
+    pub(super) fn left(&mut self, data: Option<Membership>, why: Ended) {
+        let Some(Membership { stage: Stage::Other(other), interest, .. }) = data else {
+            return;
+        };
+        let Other::Hosted(hosted) = *other else {
+            return;
+        };
+        let reason = match why {
+            Ended::Left => {
+                let socket = &mut self.socket;
+                let farewell = || std::iter::from_fn(|| socket.poll_frame()).collect();
+                hosted.seat.leave(interest, farewell);
+                return;
+            }
+            Ended::Replaced => Reason::Replaced,
+            Ended::Stopped => Reason::Stopped,
+            Ended::Crashed => Reason::Crashed,
+        };
+        hosted.seat.end(reason);
+    }
+
+    /// Diffs did not fit into the mailbox: false unless the channel is one of the application's.
+    pub(super) fn resync_hosted(&self, id: ChannelId, flush: &mut Flush) -> bool {
+        let Some(hosted) = self.hosted(id) else {
+            return false;
+        };
+        let (socket, way) = (&self.socket, Way::of(&self.client, &self.mailbox));
+        hosted.seat.resync(|state| {
+            way.mailbox.resynced(id.to_bits());
+            way.send_state(socket, id, state, flush);
+        })
+    }
+
+    /// Subscribes a client that was taken in: the reply, the state, then what is broadcast.
+    fn admit(
+        &mut self,
+        id: ChannelId,
+        reply: &Payload,
+        presence: &Watching,
+        flush: &mut Flush,
+    ) -> Result<(), TrackError> {
+        let Some((topic, route, _)) = self.socket.channel(id) else {
+            return Ok(());
+        };
+        let topic = topic.clone();
+        let Some(hosted) = self.hosted(id) else {
+            return Ok(());
+        };
+        let (seat, tap) = (Arc::clone(&hosted.seat), hosted.tap.clone());
+        let set = u16::try_from(route).unwrap_or(u16::MAX);
+        let filter = if tap.is_some() { Filter::Except(set) } else { Filter::All };
+        let who = Subscriber { filter, ..self.subscriber(id, Overflow::Disconnect) };
+        let (tracked, observation, subscription) =
+            self.enter(id, &topic, who, reply, presence, flush)?;
+        let intercepted = tap.map(|mailbox| {
+            let (format, overflow) = (Format::Tap, Overflow::Disconnect);
+            let filter = Filter::Only(set);
+            let task =
+                Subscriber { mailbox, channel: 0, format, overflow, filter, presence_after: None };
+            self.shared.registry.subscribe_beside(&subscription, task)
+        });
+        let key = match presence {
+            Watching::State { own: Some((key, _)) } => key.as_str(),
+            Watching::State { own: None } | Watching::Diffs | Watching::Nothing => "",
+        };
+        let tracked = tracked.map(|tracked| (key.into(), tracked)).into_iter().collect();
+        seat.joined(Place {
+            tracked,
+            observation,
+            _intercepted: intercepted,
+            subscription,
+            interest: None,
+        });
+        self.shared.stats.joins.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        id: ChannelId,
+        topic: &Topic,
+        who: Subscriber,
+        reply: &Payload,
+        presence: &Watching,
+        flush: &mut Flush,
+    ) -> Result<Held, TrackError> {
+        let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
+        let registry = &self.shared.registry;
+        let (own, tell) = match presence {
+            Watching::Nothing => {
+                let subscription = registry.subscribe_after(topic, who, || {
+                    way.answer_join(socket, id, reply.bytes(), flush);
+                });
+                return Ok((None, None, subscription));
+            }
+            Watching::Diffs => (None, false),
+            Watching::State { own } => {
+                (own.as_ref().map(|(key, meta)| (key.as_str(), meta.as_slice())), true)
+            }
+        };
+        let begin = |state: &State| {
+            let who = Subscriber { presence_after: Some(state.version), ..who };
+            registry.subscribe_after(topic, who, || {
+                way.answer_join(socket, id, reply.bytes(), flush);
+                if tell {
+                    way.send_state(socket, id, state, flush);
+                }
+            })
+        };
+        let (tracked, observation, subscription) = self.shared.tracker.watch(topic, own, begin)?;
+        Ok((tracked, Some(observation), subscription))
+    }
+
+    fn hosted(&self, id: ChannelId) -> Option<&Hosted> {
+        let (_, _, Some(Membership { stage: Stage::Other(other), .. })) =
+            self.socket.channel(id)?
+        else {
+            return None;
+        };
+        match &**other {
+            Other::Hosted(hosted) => Some(hosted),
+            Other::Joining(_) => None,
+        }
+    }
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        let stopping = *self.shared.stopping.borrow();
+        self.seat.end(if stopping { Reason::NodeStopping } else { Reason::Closed });
+    }
+}
