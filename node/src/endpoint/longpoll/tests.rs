@@ -98,6 +98,7 @@ fn open(world: &World) -> Option<SessionId> {
     let client = Client {
         key: "guest".into(),
         socket_id: Some("user_socket:guest".into()),
+        assigns: None,
         version: Version::V2,
         framing: Framing::Poll,
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
