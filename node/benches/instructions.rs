@@ -126,7 +126,7 @@ impl Room {
         let (header, payload) = wire::decode_broadcast(&frame).unwrap().unwrap();
         let topic: Topic = header.topic.parse().unwrap();
         let mut flush = Flush::new();
-        let payload = Payload::new(header.kind, &payload);
+        let payload = Payload::new(header.kind, &payload).unwrap();
         let broadcast = Broadcast::new(&topic, header.event, payload, encode);
         self.registry.publish(&broadcast, None, &mut flush);
         self.take_out(flush, SUBSCRIBERS);

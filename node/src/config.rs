@@ -28,7 +28,7 @@ use presence::{InvalidNodeName, NodeName};
 pub use check::Warning;
 pub use error::{ConfigError, Fault, Origin, Problem};
 pub use layers::Override;
-pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node, Tcp};
+pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node, Realtime, Tcp};
 pub use secrets::{API_TOKEN_LEN_MIN, CLUSTER_SECRET_LEN_MIN, Secret, SecretError};
 pub use values::{InvalidValue, OriginRule, Pattern, Rate, Seed, Size};
 pub use words::{
@@ -44,6 +44,8 @@ pub struct Config {
     pub http: Http,
     /// The listener for clients over plain TCP.
     pub tcp: Tcp,
+    /// Topics of realtime-style clients.
+    pub realtime: Realtime,
     /// The other nodes.
     pub cluster: Cluster,
     /// Who may connect, and who may use the API.
@@ -63,6 +65,7 @@ impl Default for Config {
             node: Node::default(),
             http: Http::default(),
             tcp: Tcp::default(),
+            realtime: Realtime::default(),
             cluster: Cluster::default(),
             auth: Auth::default(),
             limits: Limits::default(),

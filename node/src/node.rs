@@ -539,9 +539,10 @@ impl Parts {
     ) -> Shared {
         let rules = std::mem::take(&mut config.channels);
         let (router, door) = match role.app {
-            None => (Router::new(Vec::new(), rules), None),
+            None => (Router::new(Vec::new(), rules, config.realtime.enabled), None),
             Some(Erased { door, channels, relay }) => {
-                (Router::new(channels, if relay { rules } else { Vec::new() }), Some(door))
+                let rules = if relay { rules } else { Vec::new() };
+                (Router::new(channels, rules, relay && config.realtime.enabled), Some(door))
             }
         };
         let rate = |rate: crate::config::Rate| rate.per_second().map(std::num::NonZeroU32::get);
@@ -549,6 +550,7 @@ impl Parts {
             channels_max: config.limits.channels_per_socket,
             joins_per_second: rate(config.limits.joins_per_second),
             events_per_second: rate(config.limits.events_per_second),
+            user_broadcasts: router.serves_realtime(),
             ..Limits::default()
         };
         Shared {

@@ -139,7 +139,7 @@ impl Publisher {
                     kind: payload.kind(),
                     sequence: sequence.fetch_add(1, Ordering::Relaxed) + 1,
                 });
-                (head, Bytes::copy_from_slice(payload.bytes()))
+                (head, payload.to_bytes())
             });
             let sent = link.send_parts(lanes::data(shard), head.clone(), bytes.clone());
             let counter = match sent {
@@ -178,7 +178,8 @@ impl Publisher {
         let topic: Topic =
             header.topic.parse().map_err(|error: presence::InvalidTopic| error.to_string())?;
         if self.registry.subscribers(&topic) > 0 {
-            let payload = Payload::new(header.kind, &payload);
+            let payload =
+                Payload::new(header.kind, &payload).ok_or("a payload that is not of its kind")?;
             let broadcast = Broadcast::new(&topic, header.event, payload, encode);
             self.registry.publish(&broadcast, None, flush);
         } else {

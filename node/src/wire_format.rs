@@ -5,8 +5,10 @@ use bytes::Bytes;
 use crate::{
     app::encode_tapped,
     framing::quoted,
-    pubsub::{Format, Payload},
-    socket::{Version, encode_binary_broadcast, encode_broadcast},
+    pubsub::{Format, Payload, UserBroadcast},
+    socket::{
+        USER_EVENT, Version, encode_binary_broadcast, encode_broadcast, encode_user_broadcast,
+    },
     tracker::push_json_string,
     websocket::{FrameBuf, deflate_text},
 };
@@ -30,7 +32,46 @@ pub(crate) fn encode(
             Format::Tap => Some(encode_tapped(event, data, true)),
             Format::V1 | Format::V1Deflated | Format::Sse | Format::PollV1 | Format::PollV2 => None,
         },
+        Payload::User(user) => encode_user(format, topic, &user),
     }
+}
+
+/// What a realtime-style client sent: V2 has a binary form for it, all others see it as an object of an
+/// event `broadcast`, and bytes not at all.
+fn encode_user(format: Format, topic: &str, user: &UserBroadcast<'_>) -> Option<Bytes> {
+    let frame = match format {
+        Format::V2 | Format::V2Deflated => {
+            encode_user_broadcast(topic, user).map(FrameBuf::into_binary)
+        }
+        Format::Tcp => encode_user_broadcast(topic, user).map(FrameBuf::into_prefixed),
+        Format::V1
+        | Format::V1Deflated
+        | Format::Sse
+        | Format::PollV1
+        | Format::PollV2
+        | Format::Tap => None,
+    };
+    // A topic may be too long for the binary form.
+    frame.or_else(|| Some(encode_json(format, topic, USER_EVENT, &user_object(user)?)))
+}
+
+/// `{"type":"broadcast","event":…,"payload":…}`, with the metadata as `meta` if there is some.
+fn user_object(user: &UserBroadcast<'_>) -> Option<Vec<u8>> {
+    if !user.is_json() {
+        return None;
+    }
+    let (event, metadata, payload) = (user.event(), user.metadata(), user.payload());
+    let mut object = Vec::with_capacity(event.len() + metadata.len() + payload.len() + 64);
+    object.extend_from_slice(br#"{"type":"broadcast","event":"#);
+    push_json_string(&mut object, event);
+    object.extend_from_slice(br#","payload":"#);
+    object.extend_from_slice(payload);
+    if !metadata.is_empty() {
+        object.extend_from_slice(br#","meta":"#);
+        object.extend_from_slice(metadata);
+    }
+    object.push(b'}');
+    Some(object)
 }
 
 fn encode_json(format: Format, topic: &str, event: &str, payload: &[u8]) -> Bytes {
@@ -101,6 +142,29 @@ mod tests {
         let frame = encode_sse("room:\"a\"", "new", b"{\n\"x\":1}\r\n");
         let data = "{\"topic\":\"room:\\\"a\\\"\",\"event\":\"new\",\"payload\":{ \"x\":1}  }";
         assert_eq!(frame, format!("event: broadcast\ndata: {data}\n\n"));
+    }
+
+    #[test]
+    fn a_user_broadcast_is_binary_to_v2_and_an_object_to_others() {
+        let user = UserBroadcast::new([1, 2, 1], b"e{}[1]").expect("whole");
+        let frame = |format, topic| encode(format, topic, USER_EVENT, Payload::User(user));
+        let v2 = frame(Format::V2, "t").expect("a form");
+        assert_eq!(v2, b"\x82\x0c\x04\x01\x01\x02\x01te{}[1]"[..]);
+        let object = r#"{"type":"broadcast","event":"e","payload":[1],"meta":{}}"#;
+        let v1 = frame(Format::V1, "t").expect("a form");
+        let text = format!("\"event\":\"broadcast\",\"payload\":{object},\"ref\":null");
+        assert!(String::from_utf8_lossy(&v1).contains(&text), "{v1:?}");
+        let sse = frame(Format::Sse, "t").expect("a form");
+        assert_eq!(
+            sse,
+            format!(
+                "event: broadcast\ndata: {{\"topic\":\"t\",\"event\":\"broadcast\",\"payload\":{object}}}\n\n"
+            )
+        );
+        let long = frame(Format::V2, &"t".repeat(256)).expect("a form");
+        assert_eq!(long[0], 0x81, "a text");
+        let bytes = UserBroadcast::new([1, 0, 0], b"e\xff").expect("whole");
+        assert_eq!(encode(Format::V1, "t", USER_EVENT, Payload::User(bytes)), None);
     }
 
     #[test]

@@ -169,6 +169,7 @@ story("bad paths and queries are told", async (stage) => {
     ["/api/topics?scope=world", "400 bad_scope"],
     ["/api/subscribe", "400 bad_topics"],
     ["/api/subscribe?topic=", "400 bad_topic"],
+    ["/api/subscribe?topic=a&events=", "400 bad_events"],
     ["/api/nothing", "404 no_such_path"],
     ["/nothing", "404 no_such_path"],
   ];
@@ -255,6 +256,16 @@ story("subscribe streams topics as server-sent events, from all nodes", async (s
   const sorted = heard.slice().sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
   assert.deepEqual(sorted, [data("room:1", "message", { i: 0 }), data("room:1", "other", ["any", "JSON"]), data("room:2", "message", { i: 1 })]);
   assert.deepEqual(await nodes[0].present("room:1"), [], "it never joins presence");
+});
+
+story("subscribe with events= streams no other broadcasts", async (stage) => {
+  const node = await stage.alone();
+  const events = await Events.open(stage, node, "/api/subscribe?topic=room:1&topic=room:2&events=new,gone&events=late", { "last-event-id": "7" });
+  for (const event of ["new", "other", "gone", "newer", "late"]) await node.broadcast("room:2", event, { event: "new" });
+  await node.broadcast("room:1", "new", {});
+  const heard = [];
+  for (let n = 0; n < 4; n++) heard.push((await events.next()).data);
+  assert.deepEqual(heard.map(({ topic, event }) => `${topic} ${event}`), ["room:2 new", "room:2 gone", "room:2 late", "room:1 new"]);
 });
 
 story("subscribe with presence=true streams the state and each diff", async (stage) => {

@@ -13,6 +13,8 @@ pub enum PayloadKind {
     Json,
     /// Bytes.
     Binary,
+    /// An event and a payload within the event, in bytes of the node's own.
+    User,
 }
 
 /// A broadcast as it crosses between nodes; the payload follows the header untouched.
@@ -49,6 +51,7 @@ pub fn encode_broadcast(broadcast: &Broadcast<'_>) -> Bytes {
         kind: match broadcast.kind {
             PayloadKind::Json => 0,
             PayloadKind::Binary => 1,
+            PayloadKind::User => 2,
         },
         namespace: 0,
         sequence: broadcast.sequence,
@@ -68,6 +71,7 @@ pub fn decode_broadcast(frame: &Bytes) -> Result<Option<(Broadcast<'_>, Bytes)>,
     let kind = match header.kind {
         0 => PayloadKind::Json,
         1 => PayloadKind::Binary,
+        2 => PayloadKind::User,
         other => return Err(malformed("broadcast", format!("payload kind {other}"))),
     };
     if header.namespace != 0 {

@@ -39,8 +39,7 @@ fn bench_message(bencher: Bencher<'_, '_>, text: &str) {
 /// Answers included.
 fn handle(session: &mut Session, text: &str, mailbox: &std::sync::Arc<Mailbox>) -> usize {
     let (mut flush, mut len) = (Flush::new(), 0);
-    let done =
-        session.handle(text, mailbox, &mut flush, |_, payload, _| len += payload.bytes().len());
+    let done = session.handle(text, mailbox, &mut flush, |_, payload, _| len += payload.len());
     done.unwrap();
     drop(flush);
     len + drain(mailbox)

@@ -2,20 +2,30 @@
 
 use std::sync::Arc;
 
-use axum::{Json, body::Bytes, extract::State, http::StatusCode};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
 use presence::Topic;
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 
 use crate::{
-    api::{disconnect::disconnect, error::ApiError},
+    api::{
+        disconnect::disconnect,
+        error::ApiError,
+        realtime::{self, Guest},
+    },
     node::Shared,
     pubsub::{Flush, Payload},
     socket::{has_lone_surrogate, reserved_event},
 };
 
 /// Broadcasts in one request.
-const ITEMS_MAX: usize = 1_000;
+pub(super) const ITEMS_MAX: usize = 1_000;
 
 /// Bytes of the longest event name.
 const EVENT_LEN_MAX: usize = 255;
@@ -42,8 +52,15 @@ struct Checked {
 /// Publishes one broadcast, or an array of them: all or none.
 pub(super) async fn post(
     State(shared): State<Arc<Shared>>,
+    guest: Option<Extension<Guest>>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<Response, ApiError> {
+    if realtime::is_messages(&shared, &body) {
+        return realtime::messages(&shared, &body).await.map(|done| done.into_response());
+    }
+    if let Some(Extension(Guest(refusal))) = guest {
+        return Err(refusal);
+    }
     let checked = check(&body, shared.config.http.max_frame_size.bytes())?;
     let accepted = checked.len();
     let mut flush = Flush::new();
@@ -60,7 +77,7 @@ pub(super) async fn post(
         }
     }
     flush.write().await;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))))
+    Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": accepted }))).into_response())
 }
 
 fn check(body: &[u8], payload_max: usize) -> Result<Vec<Checked>, ApiError> {
@@ -104,7 +121,7 @@ fn check_item(item: &[u8], payload_max: usize, place: &str) -> Result<Checked, A
     Ok(Checked { topic, event: event.into_owned(), payload })
 }
 
-fn bad_json(error: &serde_json::Error, place: &str) -> ApiError {
+pub(super) fn bad_json(error: &serde_json::Error, place: &str) -> ApiError {
     let why = format!("{place}{error}; want {{\"topic\":…,\"event\":…,\"payload\":…}}");
     ApiError::bad_request("bad_json", why)
 }

@@ -8,7 +8,7 @@ use axum::{
 use serde_json::json;
 
 /// A request that was not done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     /// For programs; never changes for one cause.
@@ -25,12 +25,35 @@ impl ApiError {
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
+
+    /// The same, with where in the request the cause is.
+    pub(super) fn at(mut self, place: &str) -> Self {
+        self.message.insert_str(0, place);
+        self
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
         (self.status, Json(body)).into_response()
+    }
+}
+
+/// A request that was not done, as realtime-style clients read it: `{"error": message, "code"}`.
+#[derive(Debug)]
+pub(super) struct FlatError(ApiError);
+
+impl From<ApiError> for FlatError {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for FlatError {
+    fn into_response(self) -> Response {
+        let ApiError { status, code, message } = self.0;
+        (status, Json(json!({ "error": message, "code": code }))).into_response()
     }
 }
 

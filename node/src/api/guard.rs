@@ -12,7 +12,11 @@ use ring::hmac;
 use tokio::time::timeout;
 
 use crate::{
-    api::{error::ApiError, query},
+    api::{
+        error::ApiError,
+        query,
+        realtime::{self, Guest, Open},
+    },
     endpoint::{host_name, is_loopback},
     node::Shared,
 };
@@ -47,16 +51,32 @@ impl ApiToken {
 pub(super) async fn check(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let mut open = Open::of(&shared, &request);
+    if let Some(answer) = open.as_mut().and_then(|open| open.preflight.take()) {
+        return open.map_or_else(Response::default, |open| open.answered(answer));
+    }
     let allowed = match &shared.api_token {
-        Some(token) => check_token(token, &request),
+        Some(token) => check_token(token, &request, open.is_some()),
         None => check_local(peer, request.headers()),
     };
-    if let Err(error) = allowed {
-        return error.into_response();
+    let response = match allowed {
+        Ok(()) => answer(request, next).await,
+        Err(error) if open.as_ref().is_some_and(|open| open.to_guests) => {
+            request.extensions_mut().insert(Guest(error));
+            answer(request, next).await
+        }
+        Err(error) => error.into_response(),
+    };
+    match open {
+        Some(open) => open.answered(response),
+        None => response,
     }
+}
+
+async fn answer(request: Request, next: Next) -> Response {
     match timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => as_json(response),
         Err(_) => {
@@ -79,7 +99,7 @@ fn as_json(response: Response) -> Response {
     ApiError::new(response.status(), code, why).into_response()
 }
 
-fn check_token(expected: &ApiToken, request: &Request) -> Result<(), ApiError> {
+fn check_token(expected: &ApiToken, request: &Request, open: bool) -> Result<(), ApiError> {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|h| h.to_str().ok());
     let bearer = header.and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
@@ -89,7 +109,8 @@ fn check_token(expected: &ApiToken, request: &Request) -> Result<(), ApiError> {
         let query = request.uri().query().filter(|_| request.uri().path() == SUBSCRIBE)?;
         query::pairs(query).find(|(name, _)| name == "token").map(|(_, token)| token)
     };
-    match bearer.or_else(in_query) {
+    let api_key = || realtime::api_key(request.headers()).filter(|_| open).map(ToOwned::to_owned);
+    match bearer.or_else(in_query).or_else(api_key) {
         Some(token) if expected.is(&token) => Ok(()),
         Some(_) => Err(unauthorized("the token is not the one of auth.api_token_file")),
         None => Err(unauthorized("the API asks for `Authorization: Bearer TOKEN`")),

@@ -8,6 +8,7 @@ mod guard;
 mod health;
 mod presence;
 mod query;
+mod realtime;
 mod subscribe;
 mod topics;
 
@@ -31,6 +32,7 @@ const BODY_MAX: usize = 16 << 20;
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
         .route("/broadcast", post(broadcast::post))
+        .route("/broadcast/{name}/events/{event}", post(realtime::post))
         .route("/presence/{topic}", get(presence::list))
         .route("/presence/{topic}/{key}", get(presence::get))
         .route("/topics", get(topics::list))

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use bytes::Bytes;
-use cluster::wire::PayloadKind;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -54,10 +53,13 @@ impl Payload {
         Self { binary: true, bytes: bytes.into() }
     }
 
-    /// As messages within the node carry it.
-    pub(crate) fn of(payload: pubsub::Payload<'_>) -> Self {
-        let bytes = Bytes::copy_from_slice(payload.bytes());
-        Self { binary: payload.kind() == PayloadKind::Binary, bytes }
+    /// As messages within the node carry it; `None` for what only realtime topics carry.
+    pub(crate) fn of(payload: pubsub::Payload<'_>) -> Option<Self> {
+        match payload {
+            pubsub::Payload::Json(json) => Some(Self::raw_json(Bytes::copy_from_slice(json))),
+            pubsub::Payload::Binary(data) => Some(Self::binary(Bytes::copy_from_slice(data))),
+            pubsub::Payload::User(_) => None,
+        }
     }
 
     /// As messages within the node carry it.
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn json_stays_as_it_was_written_until_it_is_parsed() {
-        let payload = Payload::of(pubsub::Payload::Json(b"{ \"a\" :1}"));
+        let payload = Payload::of(pubsub::Payload::Json(b"{ \"a\" :1}")).expect("JSON");
         assert_eq!(payload.bytes(), "{ \"a\" :1}");
         assert_eq!(payload.parse::<Value>().expect("JSON"), json!({ "a": 1 }));
         assert!(payload.parse::<Vec<u8>>().is_err(), "of another shape");
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn bytes_are_no_json_even_when_they_look_so() {
-        let payload = Payload::of(pubsub::Payload::Binary(b"{}"));
+        let payload = Payload::of(pubsub::Payload::Binary(b"{}")).expect("bytes");
         assert!(payload.is_binary() && payload.parse::<Value>().is_err());
         assert_eq!(payload.as_carried(), pubsub::Payload::Binary(b"{}"));
     }

@@ -2,7 +2,9 @@
 //!
 //! - `router`: which channel serves a topic.
 //! - `relay`: the built-in channel, set by configuration alone. It decides; the socket's driver acts.
+//! - `realtime`: likewise the channel of realtime-style clients.
 
+pub(crate) mod realtime;
 mod relay;
 mod router;
 

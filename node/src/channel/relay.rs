@@ -1,6 +1,6 @@
 //! The built-in channel: passes messages on, as its configuration says. Decisions only.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use presence::Topic;
 use serde::Deserialize;
@@ -14,6 +14,9 @@ use crate::{
 
 /// Bytes of the largest meta that a client may be listed with.
 const META_LEN_MAX: usize = 4 * 1024;
+
+/// Members of every meta in a list.
+const NODE_MEMBERS: [&str; 2] = ["phx_ref", "phx_ref_prev"];
 
 /// Bytes of the longest event name.
 const EVENT_LEN_MAX: usize = 255;
@@ -41,19 +44,39 @@ pub(crate) enum Refusal {
     InvalidPresence,
     /// The node lists as many clients as it may.
     TooMany,
+    /// What only realtime topics carry.
+    NotRealtime,
+    /// A realtime join whose configuration cannot be read.
+    InvalidJoin,
+    /// A realtime join that wants to hear of changes of a database.
+    NoDatabase,
+    /// A realtime join of a private topic.
+    NotPrivate,
+    /// A realtime broadcast that others could not read.
+    InvalidBroadcast,
 }
 
 impl Refusal {
-    /// The response to the client.
-    pub(crate) const fn response(self) -> &'static [u8] {
+    /// In the words that the client reads; none needs an escape in JSON.
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
-            Self::Unauthorized => br#"{"reason":"unauthorized"}"#,
-            Self::PayloadTooLarge => br#"{"reason":"payload too large"}"#,
-            Self::ReservedEvent => br#"{"reason":"reserved event"}"#,
-            Self::InvalidEvent => br#"{"reason":"invalid event"}"#,
-            Self::InvalidPresence => br#"{"reason":"invalid presence"}"#,
-            Self::TooMany => br#"{"reason":"too many requests"}"#,
+            Self::Unauthorized => "unauthorized",
+            Self::PayloadTooLarge => "payload too large",
+            Self::ReservedEvent => "reserved event",
+            Self::InvalidEvent => "invalid event",
+            Self::InvalidPresence => "invalid presence",
+            Self::TooMany => "too many requests",
+            Self::NotRealtime => "this topic takes no realtime broadcasts",
+            Self::InvalidJoin => "invalid join payload",
+            Self::NoDatabase => "postgres_changes are not served: this node has no database",
+            Self::NotPrivate => "private topics are not served by this node",
+            Self::InvalidBroadcast => "invalid broadcast",
         }
+    }
+
+    /// The response to the client.
+    pub(crate) fn response(self) -> Vec<u8> {
+        format!("{{\"reason\":\"{}\"}}", self.reason()).into_bytes()
     }
 }
 
@@ -142,7 +165,7 @@ impl Relay {
         #[derive(Deserialize)]
         struct Request<'a> {
             #[serde(borrow, rename = "type")]
-            kind: std::borrow::Cow<'a, str>,
+            kind: Cow<'a, str>,
             #[serde(borrow)]
             meta: Option<&'a RawValue>,
         }
@@ -164,29 +187,39 @@ fn is_reserved(topic: &Topic) -> bool {
     topic.as_str().starts_with('$') || topic.as_str().starts_with(SOCKET_TOPICS)
 }
 
+/// A client's meta, without what every meta gets from the node; an empty object if it is none.
+pub(super) fn checked_meta(meta: Option<&RawValue>) -> Result<Vec<u8>, Refusal> {
+    object_without(meta, &NODE_MEMBERS).map(|meta| meta.into_owned().into_bytes())
+}
+
 fn meta_with_time(meta: Option<&RawValue>, online_at: u64) -> Result<Vec<u8>, Refusal> {
-    let meta = meta.map_or("{}", RawValue::get);
-    if meta.len() > META_LEN_MAX {
-        return Err(Refusal::PayloadTooLarge);
-    }
-    let own = without_own_members(meta);
-    let meta = own.as_deref().unwrap_or(meta);
-    let body = if meta.starts_with('{') { meta } else { "{}" };
+    let [phx_ref, phx_ref_prev] = NODE_MEMBERS;
+    let body = object_without(meta, &["online_at", phx_ref, phx_ref_prev])?;
     let body = body.strip_suffix('}').unwrap_or("{").trim_ascii_end();
     let comma = if body.ends_with('{') { "" } else { "," };
     Ok(format!("{body}{comma}\"online_at\":{online_at}}}").into_bytes())
 }
 
+fn object_without<'a>(meta: Option<&'a RawValue>, own: &[&str]) -> Result<Cow<'a, str>, Refusal> {
+    let meta = meta.map_or("{}", RawValue::get);
+    if meta.len() > META_LEN_MAX {
+        return Err(Refusal::PayloadTooLarge);
+    }
+    if !meta.starts_with('{') {
+        return Ok(Cow::Borrowed("{}"));
+    }
+    Ok(without_members(meta, own).map_or(Cow::Borrowed(meta), Cow::Owned))
+}
+
 /// The meta without members that are the node's to add; `None` when it has none of them.
-fn without_own_members(meta: &str) -> Option<String> {
-    const OWN: [&str; 3] = ["online_at", "phx_ref", "phx_ref_prev"];
-    let suspicious = meta.contains('\\') || OWN.iter().any(|name| meta.contains(name));
+fn without_members(meta: &str, own: &[&str]) -> Option<String> {
+    let suspicious = meta.contains('\\') || own.iter().any(|name| meta.contains(name));
     if !suspicious {
         return None;
     }
     let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(meta).ok()?;
     let before = members.len();
-    members.retain(|name, _| !OWN.contains(&name.as_str()));
+    members.retain(|name, _| !own.contains(&name.as_str()));
     (members.len() != before).then(|| serde_json::to_string(&members).unwrap_or_default())
 }
 

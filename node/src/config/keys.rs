@@ -66,6 +66,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
     ),
     key("http", "compression", |c| &mut c.http.compression),
     key("tcp", "listen", |c| &mut c.tcp.listen),
+    key("realtime", "enabled", |c| &mut c.realtime.enabled),
     key("cluster", "listen", |c| &mut c.cluster.listen),
     key("cluster", "advertise", |c| &mut c.cluster.advertise),
     key("cluster", "join", |c| &mut c.cluster.join).within(0, 1_000, "at most 1,000 seeds"),

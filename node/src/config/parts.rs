@@ -58,6 +58,13 @@ pub struct Tcp {
     pub listen: Option<SocketAddr>,
 }
 
+/// Topics `realtime:*` for clients of `@supabase/realtime-js` and their like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Realtime {
+    /// Whether they are served as those clients expect, off. Else they are topics as all others.
+    pub enabled: bool,
+}
+
 /// The other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {

@@ -2,6 +2,7 @@
 //! frames.
 
 mod hosted;
+mod realtime;
 
 use std::{
     net::Shutdown,
@@ -26,7 +27,7 @@ use crate::{
         CloseReason, Control, Filter, Flush, Mailbox, Outlet, Overflow, Payload, Subscriber,
         Subscription,
     },
-    socket::{Action, ChannelId, Close, Frame, Push, Refused, Socket, Status},
+    socket::{Action, ChannelId, Close, Frame, Push, Refused, Socket, Status, user_push_in_utf8},
     sockets::Named,
     tracker::{Interest, Observation, State, Tracked},
     websocket::{FrameBuf, Rules},
@@ -74,6 +75,8 @@ enum Other {
     Joining(Bytes),
     /// A task of the application's does the rest.
     Hosted(Hosted),
+    /// A topic of realtime-style clients.
+    Realtime(realtime::Seat),
 }
 
 impl Connection {
@@ -123,6 +126,8 @@ impl Connection {
         flush.lighten();
         let router = &self.shared.router;
         let now = self.shared.clock.now();
+        let rewritten = router.serves_realtime().then(|| user_push_in_utf8(frame)).flatten();
+        let frame = rewritten.as_deref().unwrap_or(frame);
         let push = self.socket.handle_binary(frame, &|topic| router.find(topic), now)?;
         self.handled(push, flush);
         Ok(())
@@ -212,7 +217,7 @@ impl Connection {
                     self.left(data, why);
                 }
                 Action::Push { id, route, event, kind, payload, reference } => {
-                    let payload = Payload::new(kind, &payload);
+                    let Some(payload) = Payload::new(kind, &payload) else { continue };
                     let reference = String::from_utf8_lossy(reference.as_bytes());
                     let event = (*event).into();
                     self.push(&Push { id, route, event, payload, reference }, flush);
@@ -258,7 +263,7 @@ impl Connection {
 
     fn refuse_join(&mut self, id: ChannelId, refusal: Refusal) {
         self.shared.stats.joins_refused.fetch_add(1, Ordering::Relaxed);
-        self.socket.join_error(id, refusal.response());
+        self.socket.join_error(id, &refusal.response());
     }
 
     /// The peers know of the channel's topic: the client is listed, answered and told who is there.
@@ -275,25 +280,41 @@ impl Connection {
             debug!(node = %self.shared.name, %topic, "joined before all peers confirmed");
         }
         let (topic, payload) = (topic.clone(), payload.clone());
-        let Some(relay) = self.shared.router.relay(route) else {
+        let done = if let Some(relay) = self.shared.router.relay(route) {
+            let (mode, overflow) = (relay.presence(), relay.overflow());
+            self.join_relay(id, &topic, &payload, (mode, overflow), flush)
+        } else if self.shared.router.is_realtime(route) {
+            self.join_realtime(id, &topic, &payload, flush)
+        } else {
             return self.open(id, route, payload);
-        };
-        let mode = relay.presence();
-        let subscriber = self.subscriber(id, relay.overflow());
-        let done = match mode {
-            PresenceMode::Off => {
-                self.subscribe(id, &topic, subscriber, flush);
-                Ok(())
-            }
-            PresenceMode::Manual => self.watch(id, &topic, subscriber, None, flush),
-            PresenceMode::Join => Relay::join_meta(&payload, unix_seconds())
-                .and_then(|meta| self.watch(id, &topic, subscriber, Some(&meta), flush)),
         };
         match done {
             Ok(()) => {
                 self.shared.stats.joins.fetch_add(1, Ordering::Relaxed);
             }
             Err(refusal) => self.refuse_join(id, refusal),
+        }
+    }
+
+    fn join_relay(
+        &mut self,
+        id: ChannelId,
+        topic: &Topic,
+        payload: &[u8],
+        (mode, overflow): (PresenceMode, Overflow),
+        flush: &mut Flush,
+    ) -> Result<(), Refusal> {
+        let subscriber = self.subscriber(id, overflow);
+        match mode {
+            PresenceMode::Off => {
+                self.subscribe(id, topic, subscriber, flush);
+                Ok(())
+            }
+            PresenceMode::Manual => self.watch(id, topic, subscriber, None, flush),
+            PresenceMode::Join => {
+                let meta = Relay::join_meta(payload, unix_seconds())?;
+                self.watch(id, topic, subscriber, Some(&meta), flush)
+            }
         }
     }
 
@@ -357,14 +378,15 @@ impl Connection {
     }
 
     fn push(&mut self, push: &Push<'_>, flush: &mut Flush) {
-        let done = self.try_push(push, flush);
-        let (status, response) = match done {
+        let refused;
+        let (status, response) = match self.try_push(push, flush) {
             Ok(false) => return,
             Ok(true) => (Status::Ok, OK),
             Err(refusal) => {
                 debug!(node = %self.shared.name, key = ?self.client.key, event = %push.event, ?refusal, "push refused");
                 self.shared.stats.events_refused.fetch_add(1, Ordering::Relaxed);
-                (Status::Error, refusal.response())
+                refused = refusal.response();
+                (Status::Error, refused.as_slice())
             }
         };
         let response = Payload::Json(response);
@@ -374,13 +396,22 @@ impl Connection {
     /// Whether the push is to be acknowledged.
     fn try_push(&mut self, push: &Push<'_>, flush: &mut Flush) -> Result<bool, Refusal> {
         let Some(relay) = self.shared.router.relay(push.route) else {
+            if self.shared.router.is_realtime(push.route) {
+                return self.push_realtime(push, flush);
+            }
             return self.ask(push).map(|()| false);
         };
+        if let Payload::User(_) = push.payload {
+            return Err(Refusal::NotRealtime);
+        }
         if push.event == "presence" && relay.presence() == PresenceMode::Manual {
             let request = Relay::presence_request(push.payload, unix_seconds())?;
             flush.settle();
-            if let Some(Some(member)) = self.socket.data_mut(push.id) {
-                member.change_presence(&self.shared, &self.client.key, request)?;
+            let (shared, key) = (&self.shared, &self.client.key);
+            if let Some(Some(Membership { tracked, stage: Stage::Joined(joined), .. })) =
+                self.socket.data_mut(push.id)
+            {
+                change_presence(tracked, shared, joined.topic(), key, request)?;
             }
         } else {
             relay.publish(&push.event)?;
@@ -400,9 +431,10 @@ impl Connection {
     fn resync(&self, id: ChannelId, flush: &mut Flush) {
         let (socket, mailbox) = (&self.socket, &self.mailbox);
         let way = Way::of(&self.client, mailbox);
-        let Some((topic, _, Some(Membership { stage: Stage::Joined(subscription), .. }))) =
-            socket.channel(id)
-        else {
+        let joined = socket
+            .channel(id)
+            .and_then(|(topic, _, member)| Some((topic, member?.stage.subscription()?)));
+        let Some((topic, subscription)) = joined else {
             if self.resync_hosted(id, flush) {
                 self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -432,28 +464,41 @@ impl Drop for Connection {
     }
 }
 
-impl Membership {
-    fn change_presence(
-        &mut self,
-        shared: &Shared,
-        key: &str,
-        request: PresenceRequest,
-    ) -> Result<(), Refusal> {
-        let Stage::Joined(subscription) = &self.stage else {
-            return Ok(());
-        };
-        match (request, &self.tracked) {
-            (PresenceRequest::Untrack, _) => self.tracked = None,
-            (PresenceRequest::Track(meta), Some(tracked)) => {
-                tracked.update(&meta).map_err(refusal_of)?;
-            }
-            (PresenceRequest::Track(meta), None) => {
-                let tracked = shared.tracker.track(subscription.topic(), key, &meta);
-                self.tracked = Some(tracked.map_err(refusal_of)?);
-            }
-        }
-        Ok(())
+impl Stage {
+    fn is_hosted(&self) -> bool {
+        matches!(self, Self::Other(other) if matches!(**other, Other::Hosted(_)))
     }
+
+    /// While the channel is the socket's own.
+    fn subscription(&self) -> Option<&Subscription> {
+        match self {
+            Self::Joined(subscription) => Some(subscription),
+            Self::Other(other) => match &**other {
+                Other::Realtime(seat) => Some(&seat.subscription),
+                Other::Joining(_) | Other::Hosted(_) => None,
+            },
+        }
+    }
+}
+
+/// Does what a client asks of its presence.
+fn change_presence(
+    own: &mut Option<Tracked>,
+    shared: &Shared,
+    topic: &Topic,
+    key: &str,
+    request: PresenceRequest,
+) -> Result<(), Refusal> {
+    match (request, &own) {
+        (PresenceRequest::Untrack, _) => *own = None,
+        (PresenceRequest::Track(meta), Some(tracked)) => {
+            tracked.update(&meta).map_err(refusal_of)?;
+        }
+        (PresenceRequest::Track(meta), None) => {
+            *own = Some(shared.tracker.track(topic, key, &meta).map_err(refusal_of)?);
+        }
+    }
+    Ok(())
 }
 
 /// The way to a client, apart from its session.

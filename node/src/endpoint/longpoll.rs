@@ -211,7 +211,7 @@ fn session_of<B>(shared: &Shared, request: &Request<B>) -> Option<Token> {
 }
 
 /// Lets a page of another origin, which has been checked, send what it wants to send.
-fn preflight(asked: &HeaderMap) -> Response<Body> {
+pub(crate) fn preflight(asked: &HeaderMap) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
     if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {

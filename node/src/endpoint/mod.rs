@@ -24,7 +24,7 @@ mod tcp;
 mod upgrade;
 
 pub(crate) use listener::{Listener, ListenerStats};
-pub(crate) use longpoll::{LongPoll, Sessions, answer as answer_longpoll, longpoll};
+pub(crate) use longpoll::{LongPoll, Sessions, answer as answer_longpoll, longpoll, preflight};
 pub(crate) use origin::{Origins, host_name, is_loopback};
 pub(crate) use tcp::serve_tcp;
-pub(crate) use upgrade::websocket;
+pub(crate) use upgrade::{allows_origin, websocket};

@@ -218,6 +218,11 @@ pub(super) fn check_origin(shared: &Shared, headers: &HeaderMap) -> Result<(), C
     Ok(())
 }
 
+/// Whether the page that a request comes from may connect.
+pub(crate) fn allows_origin(shared: &Shared, headers: &HeaderMap) -> bool {
+    check_origin(shared, headers).is_ok()
+}
+
 /// Checks who connects, and from what page.
 pub(super) async fn connect(
     shared: &Shared,

@@ -161,7 +161,7 @@ impl fmt::Debug for Broadcast<'_> {
         f.debug_struct("Broadcast")
             .field("topic", &self.topic)
             .field("event", &self.event)
-            .field("payload_len", &self.payload.bytes().len())
+            .field("payload_len", &self.payload.len())
             .finish_non_exhaustive()
     }
 }
@@ -172,7 +172,8 @@ mod tests {
 
     /// Text has a form everywhere, bytes in V2 alone.
     fn encode(format: Format, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
-        let text = String::from_utf8_lossy(payload.bytes());
+        let payload_bytes = payload.to_bytes();
+        let text = String::from_utf8_lossy(&payload_bytes);
         let has_form = matches!(payload, Payload::Json(_)) || format == Format::V2;
         has_form.then(|| format!("{format:?} {topic} {event} {text}").into())
     }

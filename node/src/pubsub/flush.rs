@@ -95,7 +95,7 @@ impl Flush {
         broadcast: &Broadcast<'_>,
         except: Option<SubscriberId>,
     ) {
-        let len = broadcast.event().len() + broadcast.payload().bytes().len();
+        let len = broadcast.event().len() + broadcast.payload().len();
         if self.unwritten > 0 && self.unwritten + len > UNWRITTEN_MAX {
             self.write_now();
         }

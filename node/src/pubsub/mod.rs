@@ -41,7 +41,7 @@ pub use latency::Latency;
 pub use mailbox::{
     CloseReason, Control, ITEM_OVERHEAD, Mailbox, Offer, Outlet, Overflow, Pushed, UNREAD_MAX,
 };
-pub use payload::Payload;
+pub use payload::{Payload, UserBroadcast};
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;

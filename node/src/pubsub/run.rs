@@ -53,22 +53,22 @@ impl Run {
 
     pub(super) fn push(&mut self, broadcast: &Broadcast<'_>) {
         let (event, payload) = (broadcast.event().as_bytes(), broadcast.payload());
-        let (kind, payload) = (payload.kind(), payload.bytes());
-        self.bytes.reserve(event.len() + payload.len());
+        let (kind, payload_len) = (payload.kind(), payload.len());
+        self.bytes.reserve(event.len() + payload_len);
         self.bytes.extend_from_slice(event);
-        self.bytes.extend_from_slice(payload);
-        self.messages.push(Message { event_len: event.len(), payload_len: payload.len(), kind });
+        payload.append_to(&mut self.bytes);
+        self.messages.push(Message { event_len: event.len(), payload_len, kind });
     }
 
     /// Hands it to the subscribers.
     pub(super) fn deliver(self, flush: &mut Flush) {
         let mut rest = self.bytes.as_slice();
         let mut take = |len| rest.split_off(..len).unwrap_or_default();
-        let mut broadcasts = self.messages.iter().map(|message| {
+        let mut broadcasts = self.messages.iter().filter_map(|message| {
             // It was one when it was pushed.
             let event = std::str::from_utf8(take(message.event_len)).unwrap_or_default();
-            let payload = Payload::new(message.kind, take(message.payload_len));
-            Broadcast::new(&self.topic, event, payload, self.encode)
+            let payload = Payload::new(message.kind, take(message.payload_len))?;
+            Some(Broadcast::new(&self.topic, event, payload, self.encode))
         });
         if self.messages.len() > 1 {
             let joined = Joined::new(broadcasts.collect());

@@ -27,7 +27,8 @@ fn topic(name: &str) -> Topic {
 
 /// Server-sent events have no form for bytes.
 fn encode(format: Format, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
-    let text = String::from_utf8_lossy(payload.bytes());
+    let bytes = payload.to_bytes();
+    let text = String::from_utf8_lossy(&bytes);
     let has_form = matches!(payload, Payload::Json(_)) || format != Format::Sse;
     has_form.then(|| format!("{format:?} {topic} {event} {text}").into())
 }

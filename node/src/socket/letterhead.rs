@@ -42,6 +42,7 @@ impl Letterhead {
                 let message = Message { join_ref, reference, topic, event, payload };
                 Some(Frame::Text(self.version.encode_message(&message)))
             }
+            Payload::User(_) => None,
             Payload::Binary(_) if self.version == Version::V1 => None,
             Payload::Binary(data) => {
                 v2_binary::encode_push(&self.join_ref, topic, event, data).map(Frame::Binary)
@@ -65,6 +66,7 @@ pub(super) fn reply(
             let reply = Reply { join_ref, reference, topic, status, response };
             Some(Frame::Text(version.encode_reply(&reply)))
         }
+        Payload::User(_) => None,
         Payload::Binary(_) if version == Version::V1 => None,
         Payload::Binary(data) => {
             v2_binary::encode_reply(join_ref, reference, topic, status, data).map(Frame::Binary)

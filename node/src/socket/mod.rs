@@ -36,4 +36,7 @@ pub(crate) use message::{
 };
 pub(crate) use params::{InvalidQuery, Param, Params};
 pub(crate) use session::{Limits, Refused, Socket};
-pub(crate) use v2_binary::encode_broadcast as encode_binary_broadcast;
+pub(crate) use v2_binary::{
+    USER_EVENT, encode_broadcast as encode_binary_broadcast, encode_user_broadcast,
+    user_push_in_utf8,
+};

@@ -42,11 +42,19 @@ pub(crate) struct Limits {
     pub(crate) joins_per_second: Option<u32>,
     /// Pushes a second to joined topics, and at once after a second without; no limit unless set.
     pub(crate) events_per_second: Option<u32>,
+    /// Whether binary frames of realtime-style clients are taken, no.
+    pub(crate) user_broadcasts: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { channels_max: 100, pending_max: 64, joins_per_second: None, events_per_second: None }
+        Self {
+            channels_max: 100,
+            pending_max: 64,
+            joins_per_second: None,
+            events_per_second: None,
+            user_broadcasts: false,
+        }
     }
 }
 
@@ -163,13 +171,18 @@ impl<D> Socket<D> {
             let text = std::str::from_utf8(frame).map_err(|_| Close::BINARY)?;
             return self.handle_text(text, route, now);
         }
-        let decoded = v2_binary::decode(frame).ok_or(Close::UNDECODABLE)?;
+        let taken = self.limits.user_broadcasts;
+        let decoded = v2_binary::decode(frame, taken).ok_or(Close::UNDECODABLE)?;
         let names = [decoded.join_ref, decoded.reference, decoded.topic];
-        let [join_ref, reference, topic] = names.map(message::quoted);
+        let [mut join_ref, mut reference, topic] = names.map(message::quoted);
+        if let Payload::User(_) = decoded.payload {
+            // Their clients write what they do not have as nothing.
+            [&mut join_ref, &mut reference].into_iter().for_each(null_if_empty);
+        }
         if join_ref.len().max(reference.len()) > REF_LEN_MAX {
             return Err(Close::REF_TOO_LONG);
         }
-        let (event, payload) = (Cow::Borrowed(decoded.event), Payload::Binary(decoded.data));
+        let (event, payload) = (Cow::Borrowed(decoded.event), decoded.payload);
         let request = Request {
             frame_len: frame.len(),
             envelope: Envelope {
@@ -477,7 +490,7 @@ impl<D> Socket<D> {
                 let push = QueuedPush {
                     event: request.event.as_deref().map(Box::from),
                     kind: request.payload.kind(),
-                    payload: Bytes::copy_from_slice(request.payload.bytes()),
+                    payload: request.payload.to_bytes(),
                     reference: Ref::copied(reference),
                     frame_len: request.frame_len,
                 };
@@ -581,6 +594,12 @@ impl<D> Socket<D> {
     fn unmatched(&mut self, request: &Request<'_>) {
         let reference = request.envelope.reference.as_bytes();
         self.out.unmatched(Name::Raw(request.envelope.topic), reference);
+    }
+}
+
+fn null_if_empty(quoted: &mut String) {
+    if quoted == "\"\"" {
+        *quoted = "null".to_owned();
     }
 }
 

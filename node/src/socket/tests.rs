@@ -72,6 +72,12 @@ impl Client {
         let payload = match payload {
             Payload::Json(json) => string(json),
             Payload::Binary(data) => format!("binary {}", data.escape_ascii()),
+            Payload::User(user) => format!(
+                "{} {} {}",
+                user.event(),
+                user.metadata().escape_ascii(),
+                user.payload().escape_ascii()
+            ),
         };
         format!("push {topic} {event} {payload} {reference} {join_ref:?}")
     }
@@ -120,7 +126,7 @@ impl Client {
                 }
                 Action::Leave { topic, .. } => format!("leave {topic}"),
                 Action::Push { id, route, event, kind, payload, reference } => {
-                    let payload = Payload::new(kind, &payload);
+                    let payload = Payload::new(kind, &payload).expect("of its kind");
                     let (event, reference) = ((*event).into(), format!("{reference:?}").into());
                     self.pushed(&Push { id, route, event, payload, reference })
                 }

@@ -64,7 +64,8 @@ impl Connection {
         let Some(hosted) = self.hosted(push.id) else {
             return Ok(());
         };
-        let (event, payload) = ((*push.event).into(), Payload::of(push.payload));
+        let payload = Payload::of(push.payload).ok_or(Refusal::NotRealtime)?;
+        let event = (*push.event).into();
         let asked = Asked { event, payload, reference: Ref::copied(&push.reference) };
         if hosted.inbox.offer(asked) { Ok(()) } else { Err(Refusal::TooMany) }
     }
@@ -90,7 +91,10 @@ impl Connection {
 
     /// A channel ended. One whose client left goes on until all is done that was asked before.
     pub(super) fn left(&mut self, data: Option<Membership>, why: Ended) {
-        let Some(Membership { stage: Stage::Other(other), interest, .. }) = data else {
+        // Any other is dropped as a whole, in its order.
+        let Some(Membership { stage: Stage::Other(other), interest, .. }) =
+            data.filter(|member| member.stage.is_hosted())
+        else {
             return;
         };
         let Other::Hosted(hosted) = *other else {
@@ -166,7 +170,8 @@ impl Connection {
         Ok(())
     }
 
-    fn enter(
+    /// Answers a join and subscribes the client, after listing it and with the state, if that is wanted.
+    pub(super) fn enter(
         &mut self,
         id: ChannelId,
         topic: &Topic,
@@ -210,7 +215,7 @@ impl Connection {
         };
         match &**other {
             Other::Hosted(hosted) => Some(hosted),
-            Other::Joining(_) => None,
+            Other::Joining(_) | Other::Realtime(_) => None,
         }
     }
 }

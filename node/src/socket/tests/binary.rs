@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::socket::{Status, encode_binary_broadcast};
+use crate::socket::{Status, encode_binary_broadcast, user_push_in_utf8};
 
 /// The frame of a push.
 pub(super) fn frame(names: [&str; 4], data: &[u8]) -> Vec<u8> {
@@ -104,6 +104,48 @@ fn a_push_that_waits_for_its_join_keeps_its_bytes() {
     let seen = client.join_ok(client.newest());
     let waited = [r#"push room:x say binary \xff "2" "1""#, r#"push room:x say [] "3" "1""#];
     assert_eq!(seen[1..], waited);
+}
+
+/// A client that joined `realtime:x`, of a node that serves such topics.
+fn realtime() -> Client {
+    let mut client =
+        Client::new(Version::V2, Limits { user_broadcasts: true, ..Limits::default() });
+    client.join("room:x", "1");
+    client
+}
+
+#[test]
+fn a_user_broadcast_is_a_push_of_its_own_event_and_payload() {
+    let frame = b"\x03\x01\x02\x06\x03\x02\x01112room:xsay{}[1]";
+    let seen = realtime().send_bytes(frame);
+    assert_eq!(seen, Ok(vec![r#"push room:x broadcast say {} [1] "12" "1""#.to_owned()]));
+    let nameless = b"\x03\x00\x00\x06\x00\x00\x00room:x\xff";
+    let seen = realtime().send_bytes(nameless);
+    assert_eq!(seen, Ok(vec![r#"push room:x broadcast   \xff null "1""#.to_owned()]));
+    assert_eq!(Client::joined().send_bytes(frame), Err(Close::UNDECODABLE), "where it is off");
+}
+
+#[test]
+fn a_user_broadcast_that_is_none_ends_the_socket() {
+    let whole = b"\x03\x01\x01\x06\x03\x02\x0112room:xsay{}";
+    for len in 0..whole.len() {
+        assert_eq!(realtime().send_bytes(&whole[..len]), Err(Close::UNDECODABLE), "{len} bytes");
+    }
+    let mut unknown = *whole;
+    unknown[6] = 2;
+    assert_eq!(realtime().send_bytes(&unknown), Err(Close::UNDECODABLE));
+}
+
+#[test]
+fn names_of_a_byte_each_character_are_put_into_utf8() {
+    let latin = b"\x03\x01\x01\x06\x02\x00\x0112room:x\xe9!{}";
+    let rewritten = user_push_in_utf8(latin).expect("it was none");
+    assert_eq!(rewritten, b"\x03\x01\x01\x06\x03\x00\x0112room:x\xc3\xa9!{}");
+    assert_eq!(user_push_in_utf8(&rewritten), None);
+    assert_eq!(user_push_in_utf8(b"\0\x01\x01\x06\x0112room:x\xe9"), None, "of another kind");
+    for len in 0..latin.len() - 3 {
+        assert_eq!(user_push_in_utf8(&latin[..len]), None, "{len} bytes");
+    }
 }
 
 #[test]

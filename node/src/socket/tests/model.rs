@@ -6,8 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { channels_max: 2, pending_max: 2, joins_per_second: None, events_per_second: None };
+const LIMITS: Limits = Limits {
+    channels_max: 2,
+    pending_max: 2,
+    joins_per_second: None,
+    events_per_second: None,
+    user_broadcasts: false,
+};
 const TOPICS: [&str; 3] = ["room:a", "room:b", "lobby"];
 const PUSH_EVENTS: [&str; 3] = [r#""say""#, r#""phx_x""#, "7"];
 

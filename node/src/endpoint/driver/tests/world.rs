@@ -215,7 +215,7 @@ fn shared(
         mailboxes: Mailboxes::new(config.http.idle_timeout),
         peers: peers::alone(SHARDS, 1),
         transport: None,
-        router: Router::new(Vec::new(), config.channels.clone()),
+        router: Router::new(Vec::new(), config.channels.clone(), false),
         door: None,
         limits: Arc::new(Limits::default()),
         origins: Origins::new(Vec::new(), false, true),
