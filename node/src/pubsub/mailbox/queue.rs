@@ -112,6 +112,7 @@ impl Queue {
         self.replies as usize + self.states as usize
     }
 
+    #[inline]
     pub(super) fn push(&mut self, offer: Offer, frame: Bytes, limit: u32) -> Queued {
         let Offer { channel, event, overflow } = offer;
         let item =
@@ -225,6 +226,7 @@ impl Queue {
 
     /// Takes what is to be written next: up to `count` items. They count here until
     /// [`written`](Self::written) or [`put_back`](Self::put_back).
+    #[inline]
     pub(super) fn take(&mut self, count: usize) -> VecDeque<Item> {
         self.spill();
         if self.items.len() <= count {

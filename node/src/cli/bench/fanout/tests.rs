@@ -93,7 +93,7 @@ fn faults_are_counted_and_fail_the_run() {
         (Fault::Swaps, "reordered", "deliveries reordered: 1"),
     ] {
         let ended = fanout("--in-flight 2", fault);
-        assert_eq!(ended.json[field], 1, "{}", ended.people);
+        assert_eq!(ended.json[field], 1, "{fault:?} {}", ended.people);
         assert_eq!(ended.failure.as_deref(), Some(failure));
     }
 }
