@@ -5,11 +5,9 @@ Joins the topic, pushes a text and a binary message, and prints what it hears. d
 """
 import json, socket, struct, sys, threading, time
 
-host, port = sys.argv[1].rsplit(":", 1)
-topic = sys.argv[2]
+(host, port), topic = sys.argv[1].rsplit(":", 1), sys.argv[2]
 stream = socket.create_connection((host, int(port)))
 lock = threading.Lock()
-
 def send(frame):  # a list is a text frame, bytes are a binary one
     data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
     with lock:

@@ -26,7 +26,7 @@ pub fn runners() -> Runners {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    serve_with(args, Node::start)
+    serve_with(args.load()?, Node::start)
 }
 
 /// The main function of a program that runs an application. It takes the flags of `wingbeat serve`, its
@@ -39,15 +39,18 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
 /// }
 /// ```
 pub fn run_app<A: Send + Sync + 'static>(app: App<A>) -> ExitCode {
-    cli::run_program(|args| serve_with(args, |config| Node::start_app(config, app)))
+    cli::run_program(|args| {
+        let mut config = args.load()?;
+        config.leave_clients_to_application();
+        serve_with(config, |config| Node::start_app(config, app))
+    })
 }
 
 /// Runs the node that `start` makes of the configuration.
-fn serve_with<S>(args: &ServeArgs, start: impl FnOnce(Config) -> S) -> Result<(), Failure>
+fn serve_with<S>(config: Config, start: impl FnOnce(Config) -> S) -> Result<(), Failure>
 where
     S: Future<Output = Result<Node, StartError>>,
 {
-    let config = args.load()?;
     config.check()?;
     logs::start(config.log);
     runtime()?.block_on(async {

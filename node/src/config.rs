@@ -126,6 +126,11 @@ impl Config {
         self.auth.anonymous.unwrap_or(true)
     }
 
+    /// An application decides who connects, whatever `auth.anonymous` says.
+    pub(crate) fn leave_clients_to_application(&mut self) {
+        self.auth.anonymous = Some(true);
+    }
+
     /// Whether HTTP answers this machine alone.
     pub fn http_on_loopback(&self) -> bool {
         self.http.listen.ip().is_loopback()

@@ -19,7 +19,7 @@ use transport::{Events, Handlers, Identity, Secret, Transport, Unfinished};
 
 use crate::{
     api::ApiToken,
-    app::{App, Door, Erased, NodeHandle},
+    app::{App, Door, Erased, NodeHandle, run_beside},
     channel::Router,
     config::{Config, ConfigError, InvalidValue, SecretError},
     discovery::{self, Seeds},
@@ -201,7 +201,11 @@ impl Node {
         Self::start_with(config, Role { app: Some(app), embedded: true, ..Role::default() }).await
     }
 
-    pub(crate) async fn start_with(config: Config, role: Role) -> Result<Self, StartError> {
+    pub(crate) async fn start_with(mut config: Config, mut role: Role) -> Result<Self, StartError> {
+        let beside = role.app.as_mut().map(|app| std::mem::take(&mut app.tasks));
+        if beside.is_some() {
+            config.leave_clients_to_application();
+        }
         let warnings = config.check()?;
         let (socket, http) = if role.embedded {
             (None, config.http.listen)
@@ -242,6 +246,7 @@ impl Node {
             NodeEnd::Task("idle timeouts")
         });
         serve(&shared, &mut tasks, socket, tcp.map(|(socket, _)| socket));
+        beside.into_iter().flatten().for_each(|task| run_beside(&shared, task));
         Ok(Self { shared, tasks, stop })
     }
 
@@ -540,7 +545,7 @@ impl Parts {
         let rules = std::mem::take(&mut config.channels);
         let (router, door) = match role.app {
             None => (Router::new(Vec::new(), rules, config.realtime.enabled), None),
-            Some(Erased { door, channels, relay }) => {
+            Some(Erased { door, channels, relay, .. }) => {
                 let rules = if relay { rules } else { Vec::new() };
                 (Router::new(channels, rules, relay && config.realtime.enabled), Some(door))
             }

@@ -259,13 +259,35 @@ story("rooms: the official client joins anew after a crash", async (stage) => {
   assert.deepEqual(await channel.push("ping", { n: 1 }), { status: "ok", response: { n: 1 } });
 });
 
-story("rooms: ten thousand channels on a hundred sockets", async (stage) => {
+// --- many -----------------------------------------------------------------------------------------
+
+story("rooms: ten thousand channels on a hundred sockets answer, hear, and are gone with them", async (stage) => {
   const node = await rooms(stage);
-  const sockets = await Promise.all(Array.from({ length: 100 }, (_, i) => stage.raw(node, { user: `u${i}` })));
-  for (const [i, socket] of sockets.entries()) {
-    for (let c = 0; c < 100; c++) socket.send([`${c}`, `${c}`, `room:${i}-${c}`, "phx_join", { track: false }]);
+  const numbers = Array.from({ length: 100 }, (_, i) => i);
+  const sockets = await Promise.all(numbers.map((n) => stage.raw(node, { user: `u${n}` })));
+  const topics = numbers.map((n) => `room:${n}`);
+  const each = (ask) => Promise.all(sockets.map((socket) => ask(socket)));
+
+  await each(async (socket) => {
+    topics.forEach((topic, n) => socket.send([`${n}`, `${n}`, topic, "phx_join", { track: false }]));
+    for (const _ of topics) assert.equal((await socket.next({ seconds: 20 }))[4].status, "ok");
+  });
+  assert.equal(await node.metric("wingbeat_subscriptions"), 10_000);
+  assert.deepEqual(await sockets[0].ask(["x", "x", "room:more", "phx_join", {}]),
+    reply("x", "x", "room:more", refusal("too many channels joined")));
+
+  await each(async (socket) => {
+    topics.forEach((topic, n) => socket.send([`${n}`, "p", topic, "ping", { n }]));
+    const answers = [];
+    for (const _ of topics) answers.push(await socket.next({ seconds: 20 }));
+    answers.sort(([, , , , one], [, , , , other]) => one.response.n - other.response.n);
+    assert.deepEqual(answers, topics.map((topic, n) => reply(`${n}`, "p", topic, ok({ n }))));
+  });
+  sockets[7].send(["42", "s", "room:42", "shout", { from: 7 }]);
+  await each(async (socket) => assert.deepEqual(await socket.next(), [null, null, "room:42", "shout", { from: 7 }]));
+
+  await each((socket) => socket.end());
+  for (const name of ["wingbeat_sockets", "wingbeat_subscriptions", "wingbeat_topics"]) {
+    await until(`${name} is 0`, async () => (await node.metric(name)) === 0);
   }
-  for (const socket of sockets) for (let c = 0; c < 100; c++) assert.equal((await socket.next({ seconds: 30 }))[4].status, "ok");
-  for (const [i, socket] of sockets.entries()) socket.send(["99", "p", `room:${i}-99`, "ping", { i }]);
-  for (const [i, socket] of sockets.entries()) assert.deepEqual((await socket.next())[4], ok({ i }));
 });

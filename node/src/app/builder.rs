@@ -4,14 +4,18 @@ use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, time::Du
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
+use tracing::error;
 
 use super::{
-    Accepted, Assigns, Channel, Connect, Error, Inbox, Payload, Refused, Seat, Tap,
+    Accepted, Assigns, Channel, Connect, Error, Inbox, NodeHandle, Payload, Refused, Seat, Tap,
     connect::Admitted,
     error::Why,
     task::{self, panic_message},
 };
-use crate::config::{InvalidValue, Pattern};
+use crate::{
+    config::{InvalidValue, Pattern},
+    node::Shared,
+};
 
 /// A callback that runs longer is named in the log.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
@@ -57,10 +61,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct App<A> {
     connect: ConnectFn,
     channels: Vec<(String, Arc<dyn Host>)>,
+    tasks: Vec<Beside>,
     relay: bool,
     slow_after: Duration,
     assigns: PhantomData<fn() -> A>,
 }
+
+/// A task of the application's own.
+pub(crate) type Beside = Box<dyn FnOnce(NodeHandle) -> BoxFuture<'static, ()> + Send>;
 
 type ConnectFn =
     Box<dyn Fn(Connect) -> BoxFuture<'static, Result<Admitted, Refused>> + Send + Sync>;
@@ -79,6 +87,7 @@ impl<A: Send + Sync + 'static> App<A> {
                 Box::pin(async move { decision.await.map(Accepted::erase) })
             }),
             channels: Vec::new(),
+            tasks: Vec::new(),
             relay: false,
             slow_after: SLOW_AFTER,
             assigns: PhantomData,
@@ -89,6 +98,33 @@ impl<A: Send + Sync + 'static> App<A> {
     /// first channel whose pattern matches serves a topic.
     pub fn channel<C: Channel<Assigns = A>>(mut self, pattern: &str) -> Self {
         self.channels.push((pattern.to_owned(), Arc::new(Typed::<C>(PhantomData))));
+        self
+    }
+
+    /// Runs a task beside the node, once it listens: for what an application does by itself, on a timer or
+    /// on messages from elsewhere. When the node stops, it is given up where it waits. One that panics
+    /// is logged, and not begun again.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use serde_json::json;
+    /// # let app = wingbeat::App::new(|_| async { Ok(wingbeat::Accepted::new(())) });
+    /// let app = app.task(async |node| {
+    ///     let lobby = "room:lobby".parse().expect("a topic");
+    ///     loop {
+    ///         tokio::time::sleep(Duration::from_secs(60)).await;
+    ///         let online = json!({ "online": node.presence().count(&lobby) });
+    ///         // It fails for names that are none, which these are not.
+    ///         let _ = node.broadcast("room:lobby", "count", online).await;
+    ///     }
+    /// });
+    /// ```
+    pub fn task<F, D>(mut self, task: F) -> Self
+    where
+        F: FnOnce(NodeHandle) -> D + Send + 'static,
+        D: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.push(Box::new(|node| Box::pin(async { task(node).await })));
         self
     }
 
@@ -111,7 +147,8 @@ impl<A: Send + Sync + 'static> App<A> {
             Ok((pattern, host))
         });
         let door = Door { connect: self.connect, slow_after: self.slow_after };
-        Ok(Erased { door, channels: parsed.collect::<Result<_, _>>()?, relay: self.relay })
+        let channels = parsed.collect::<Result<_, _>>()?;
+        Ok(Erased { door, channels, tasks: self.tasks, relay: self.relay })
     }
 }
 
@@ -128,6 +165,7 @@ impl<A> fmt::Debug for App<A> {
 pub(crate) struct Erased {
     pub(crate) door: Door,
     pub(crate) channels: Vec<(Pattern, Arc<dyn Host>)>,
+    pub(crate) tasks: Vec<Beside>,
     pub(crate) relay: bool,
 }
 
@@ -135,6 +173,23 @@ pub(crate) struct Erased {
 pub(crate) struct Door {
     connect: ConnectFn,
     pub(crate) slow_after: Duration,
+}
+
+/// Begins a task of the application's own.
+pub(crate) fn run_beside(shared: &Arc<Shared>, task: Beside) {
+    let (node, mut stopping) = (NodeHandle::new(shared), shared.stopping.clone());
+    shared.tasks.spawn(async move {
+        let name = node.name().clone();
+        // The call itself may panic, not only what it returns.
+        let ended = AssertUnwindSafe(async { task(node).await }).catch_unwind();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+            ended = ended => if let Err(panic) = ended {
+                error!(node = %name, "a task of the application panicked: {}", panic_message(&*panic));
+            }
+        }
+    });
 }
 
 /// What the connect callback decided.
@@ -218,5 +273,49 @@ impl<C: Channel> Host for Typed<C> {
 
     fn name(&self) -> &'static str {
         std::any::type_name::<C>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::{Config, Node};
+
+    fn app() -> App<()> {
+        App::new(|_| async { Ok(Accepted::new(())) })
+    }
+
+    fn config() -> Config {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config
+    }
+
+    #[tokio::test]
+    async fn a_task_runs_beside_the_node_until_it_stops_and_a_panic_harms_nobody() {
+        let (names, mut heard) = mpsc::channel(1);
+        let (alive, dropped) = oneshot::channel::<()>();
+        let app = app().task(async |_| panic!("asked to")).task(async move |node| {
+            let _alive = alive;
+            let _ = names.send(node.name().clone()).await;
+            std::future::pending().await
+        });
+        let node = Node::start_app(config(), app).await.expect("a node");
+        assert_eq!(heard.recv().await.as_ref(), Some(node.name()));
+        node.stop().await;
+        assert!(dropped.await.is_err(), "given up");
+    }
+
+    #[tokio::test]
+    async fn an_application_decides_who_connects_whatever_the_configuration_says() {
+        let mut config = config();
+        config.http.listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        assert!(Node::start(config.clone()).await.is_err(), "anonymous is not decided");
+        let node = Node::start_app(config, app()).await.expect("a node");
+        node.stop().await;
     }
 }

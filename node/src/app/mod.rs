@@ -27,7 +27,7 @@ pub use handle::{NodeHandle, Presence, PresenceEvent, PresenceWatch};
 pub use payload::Payload;
 pub use socket::{ChannelHandle, ReplyRef, Socket};
 
-pub(crate) use builder::{Decision, Door, Erased, Host};
+pub(crate) use builder::{Decision, Door, Erased, Host, run_beside};
 pub(crate) use channel::Watching;
 pub(crate) use connect::{Admitted, Assigns};
 pub(crate) use seat::{Place, Seat, Verdict};
