@@ -19,12 +19,13 @@ async fn say(State(node): State<NodeHandle>, text: String) -> StatusCode {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "whoever starts it reads the port")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(std::env::args().nth(1).unwrap_or_default()).await?;
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4000".to_owned());
+    let listener = TcpListener::bind(address).await?;
     let mut config = Config::load(None, std::env::vars_os(), &[])?;
     config.http.listen = listener.local_addr()?;
     // Rooms as the configuration says; channels of your own go here as well.
     let app = App::new(|_| async { Ok(Accepted::new(())) }).with_relay();
-    let node = Node::embed(config, app).await?;
+    let mut node = Node::embed(config, app).await?;
 
     let own = Router::new().route("/say", post(say)).with_state(node.handle());
     let service = own.fallback_service(node.router());
@@ -35,6 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     tokio::select! {
         ended = served => ended?,
+        end = node.ended() => return Err(end.to_string().into()),
         asked = tokio::signal::ctrl_c() => asked?,
     }
     node.stop().await;

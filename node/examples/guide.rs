@@ -197,6 +197,8 @@ mod tests {
 
         node.handle().broadcast("room:lobby", "news", json!({ "n": 1 })).await.unwrap();
         assert_eq!(ann.hears("news").await, json!({ "n": 1 }));
+        // A node that stops waits a while for clients to close their side.
+        drop(ann);
         node.stop().await;
     }
 
@@ -206,6 +208,7 @@ mod tests {
         let mut ann = Client::connect(&node, "ann").await;
         ann.send(json!(["1", "1", "room:attic", "phx_join", {}])).await;
         assert_eq!(ann.hears("phx_reply").await["response"]["reason"], "nobody may go there");
+        drop(ann);
         node.stop().await;
     }
 }

@@ -131,6 +131,11 @@ impl Config {
         self.auth.anonymous = Some(true);
     }
 
+    /// Whether it says more of the built-in channels than the default does.
+    pub(crate) fn asks_for_relay(&self) -> bool {
+        self.realtime.enabled || self.channels != Self::default().channels
+    }
+
     /// Whether HTTP answers this machine alone.
     pub fn http_on_loopback(&self) -> bool {
         self.http.listen.ip().is_loopback()

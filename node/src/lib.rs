@@ -13,7 +13,7 @@
 //! ```
 //!
 //! An application writes its own channels: see [`Channel`] and [`App`], and for the whole of a small one
-//! the examples `chat` and `rooms`.
+//! the examples `chat` and `rooms`. docs/GUIDE.md goes from `cargo new` to a cluster.
 //!
 //! docs/ARCHITECTURE.md in the repository shows the way of a message, file by file.
 
@@ -22,6 +22,7 @@ pub mod config;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[doc(hidden)]
 pub mod pubsub;
 
 mod api;
@@ -51,4 +52,5 @@ pub use app::{
 pub use commands::{run_app, runners};
 pub use config::Config;
 pub use node::{Node, NodeEnd, StartError};
-pub use presence::{InvalidTopic, Topic};
+pub use presence::{InvalidNodeName, InvalidTopic, NodeName, Topic, TrackError as NotListed};
+pub use transport::BindError;

@@ -1,37 +1,41 @@
 //! Starts the parts in order, owns every task, and ends them. No logic.
 
+mod parts;
+
 use std::{
     io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use cluster::{Cluster, Profile, wire::WIRE_VERSIONS};
-use presence::{InvalidNodeName, NodeName, Replica};
+use futures_util::FutureExt as _;
+use presence::{InvalidNodeName, NodeName};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
-use transport::{Events, Handlers, Identity, Secret, Transport, Unfinished};
+use transport::Transport;
 
 use crate::{
     api::ApiToken,
     app::{App, Door, Erased, NodeHandle, run_beside},
     channel::Router,
     config::{Config, ConfigError, InvalidValue, SecretError},
-    discovery::{self, Seeds},
     endpoint::{Listener, ListenerStats, LongPoll, Origins, serve_tcp},
     mailboxes::Mailboxes,
-    peers::{self, Driver, DriverEnd, Peers, Seen, lanes},
+    peers::Peers,
     publisher::{Links, Publisher},
     pubsub::{CloseReason, Registry, Routes},
     socket::Limits,
     sockets::Sockets,
     tracker::{Clock, Tracker},
 };
+
+use parts::{Parts, Vital};
 
 /// How long sockets and requests may take to end when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -154,8 +158,10 @@ pub(crate) struct Shared {
     pub(crate) lonely_at: Instant,
 }
 
-/// A running node.
+/// A running node. Dropping it ends it at once: clients are sent away, peers find it gone.
+/// [`stop`](Self::stop) does it in order.
 #[derive(Debug)]
+#[must_use = "a node ends when it is dropped"]
 pub struct Node {
     shared: Arc<Shared>,
     tasks: JoinSet<NodeEnd>,
@@ -175,6 +181,8 @@ impl Node {
     /// Starts a node that runs an application: its own channels, and those of the configuration where
     /// it asks for them.
     ///
+    /// Log lines go to `tracing`: without a subscriber of it, there are none.
+    ///
     /// # Errors
     ///
     /// See [`StartError`]. Nothing is left running.
@@ -187,8 +195,11 @@ impl Node {
     }
 
     /// As [`start_app`](Self::start_app), within a server of your own: the node does not listen for
-    /// HTTP, and your server serves its [`router`](Self::router). `http.listen` is what peers are told
-    /// of where clients connect.
+    /// HTTP, and your server serves its [`router`](Self::router). `http.listen` is to be the address
+    /// that your server listens on: peers are told it, and it decides which pages may connect.
+    ///
+    /// The example `embed` is a whole program. Log lines go to `tracing`: without a subscriber of it, there
+    /// are none.
     ///
     /// # Errors
     ///
@@ -226,26 +237,24 @@ impl Node {
         for warning in warnings {
             warn!(node = %name, "{warning}");
         }
+        if role.app.as_ref().is_some_and(|app| !app.relay) && config.asks_for_relay() {
+            warn!(node = %name, "[[channel]] and realtime.enabled say nothing here: the application \
+                serves its own channels alone, which App::with_relay changes");
+        }
         let longpoll = LongPoll::new(&config)?;
         let parts =
             Parts::new(&config, name, (http, tcp.as_ref().map(|(_, address)| *address)), longpoll);
-        let mut tasks = JoinSet::new();
-        let (peers, transport) = parts.join_cluster(&config, &mut tasks).await?;
+        let (peers, transport, mut vital) = parts.join_cluster(&config).await?;
         let (stop, stopping) = watch::channel(false);
         let api_token = config.api_token()?.map(|token| ApiToken::new(token.expose()));
         let shared = Arc::new(parts.shared(config, (peers, transport), stopping, api_token, role));
         shared.registry.set_intercepts(shared.router.intercepts());
-        let tracker = Arc::clone(&shared.tracker);
-        tasks.spawn(async move {
-            tracker.run().await;
-            NodeEnd::Task("tracker")
-        });
-        let mailboxes = Arc::clone(&shared.mailboxes);
-        tasks.spawn(async move {
-            mailboxes.run().await;
-            NodeEnd::Task("idle timeouts")
-        });
-        serve(&shared, &mut tasks, socket, tcp.map(|(socket, _)| socket));
+        vital.extend(clocks(&shared));
+        vital.extend(listeners(&shared, socket, tcp.map(|(socket, _)| socket)));
+        let mut tasks = JoinSet::new();
+        for task in vital {
+            tasks.spawn(until_it_ends(task, Arc::clone(&shared), stop.clone()));
+        }
         beside.into_iter().flatten().for_each(|task| run_beside(&shared, task));
         Ok(Self { shared, tasks, stop })
     }
@@ -255,22 +264,28 @@ impl Node {
         NodeHandle::new(&self.shared)
     }
 
-    /// All that the node serves over HTTP, for a server of your own: `/socket`, `/api`, `/metrics`, the
-    /// page at `/`. That server has to give each request its
-    /// [`ConnectInfo`](axum::extract::ConnectInfo).
+    /// All that the node serves over HTTP, for a server of your own: `/socket`, `/api`, `/metrics`, health,
+    /// and a page at `/`; what it does not know is answered 404. That server has to give each
+    /// request its [`ConnectInfo`](axum::extract::ConnectInfo).
     ///
     /// ```no_run
     /// # use std::net::SocketAddr;
     /// # async fn run(node: wingbeat::Node) -> std::io::Result<()> {
     /// let app = axum::Router::new()
-    ///     .route("/hello", axum::routing::get(async || "hello"))
-    ///     .merge(node.router());
+    ///     .route("/", axum::routing::get(async || "a page of your own"))
+    ///     .fallback_service(node.router());
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:4000").await?;
     /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
     /// # }
     /// ```
     pub fn router(&self) -> axum::Router {
         crate::api::router(Arc::clone(&self.shared))
+    }
+
+    /// Of [`router`](Self::router) only what clients connect to: `/socket/websocket` and
+    /// `/socket/longpoll`.
+    pub fn socket_router(&self) -> axum::Router {
+        crate::api::socket_router(Arc::clone(&self.shared))
     }
 
     /// The node's name.
@@ -298,7 +313,9 @@ impl Node {
         self.shared.peers.linked()
     }
 
-    /// Waits until the node ends by itself, which it should not.
+    /// Waits until the node ends by itself: another one took its name, or a task of it is gone, which is a
+    /// bug. Its clients have been sent away then. Whoever runs a node waits for this beside the end of
+    /// the program.
     pub async fn ended(&mut self) -> NodeEnd {
         match self.tasks.join_next().await {
             Some(Ok(end)) => end,
@@ -326,40 +343,79 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.stop.send_replace(true) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        // Without a runtime there are no tasks either that sockets could live in.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { shared.mailboxes.close(CloseReason::Shutdown).await });
+        }
+    }
+}
+
 async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = TcpListener::bind(address).await?;
     let bound = socket.local_addr()?;
     Ok((socket, bound))
 }
 
-/// Takes clients in.
-fn serve(
+/// What goes by the clock.
+fn clocks(shared: &Arc<Shared>) -> [Vital; 2] {
+    let (tracker, mailboxes) = (Arc::clone(&shared.tracker), Arc::clone(&shared.mailboxes));
+    let diffs: Vital = Box::pin(async move {
+        tracker.run().await;
+        NodeEnd::Task("tracker")
+    });
+    let silence: Vital = Box::pin(async move {
+        mailboxes.run().await;
+        NodeEnd::Task("idle timeouts")
+    });
+    [diffs, silence]
+}
+
+/// What takes clients in.
+fn listeners(
     shared: &Arc<Shared>,
-    tasks: &mut JoinSet<NodeEnd>,
     http: Option<TcpListener>,
     tcp: Option<TcpListener>,
-) {
+) -> Vec<Vital> {
     let listener = |socket| Listener {
         node: shared.name.clone(),
         socket,
         connections_max: shared.config.http.max_connections,
         stats: Arc::clone(&shared.listener),
     };
+    let mut serving: Vec<Vital> = Vec::new();
     if let Some(http) = http {
         let router = crate::api::router(Arc::clone(shared));
-        let serving = listener(http).serve_http(router, shared.stopping.clone());
-        tasks.spawn(async move {
-            serving.await;
+        let http = listener(http).serve_http(router, shared.stopping.clone());
+        serving.push(Box::pin(async move {
+            http.await;
             NodeEnd::Task("listener")
-        });
+        }));
     }
     if let Some(tcp) = tcp {
-        let serving = serve_tcp(listener(tcp), Arc::clone(shared), shared.stopping.clone());
-        tasks.spawn(async move {
-            serving.await;
+        let tcp = serve_tcp(listener(tcp), Arc::clone(shared), shared.stopping.clone());
+        serving.push(Box::pin(async move {
+            tcp.await;
             NodeEnd::Task("TCP listener")
-        });
+        }));
     }
+    serving
+}
+
+/// Runs a task that the node cannot do without. If it ends while the node is not stopping, clients are
+/// sent away, whether or not somebody looks at [`Node::ended`].
+async fn until_it_ends(task: Vital, shared: Arc<Shared>, stop: watch::Sender<bool>) -> NodeEnd {
+    let end = AssertUnwindSafe(task).catch_unwind().await.unwrap_or(NodeEnd::Panicked);
+    if !stop.send_replace(true) {
+        error!(node = %shared.name, "the node ends: {end}");
+        shared.mailboxes.close(CloseReason::Shutdown).await;
+    }
+    end
 }
 
 /// What a node is beside its configuration.
@@ -370,239 +426,4 @@ pub(crate) struct Role {
     pub(crate) app: Option<Erased>,
     /// Another server listens for HTTP.
     pub(crate) embedded: bool,
-}
-
-/// The parts before they know each other.
-struct Parts {
-    name: NodeName,
-    incarnation: u64,
-    clock: Clock,
-    registry: Arc<Registry>,
-    routes: Arc<Routes>,
-    links: Arc<Links>,
-    publisher: Arc<Publisher>,
-    tracker: Arc<Tracker>,
-    sockets: Arc<Sockets>,
-    longpoll: LongPoll,
-    tasks: TaskTracker,
-    http: SocketAddr,
-    tcp: Option<SocketAddr>,
-}
-
-impl Parts {
-    fn new(
-        config: &Config,
-        name: NodeName,
-        (http, tcp): (SocketAddr, Option<SocketAddr>),
-        longpoll: LongPoll,
-    ) -> Self {
-        let incarnation = new_incarnation();
-        let clock = Clock::start();
-        let shards = cluster::Config::default().shards;
-        let registry = Registry::new();
-        let routes = Arc::new(Routes::new(shards));
-        let links = Arc::new(Links::default());
-        let publisher =
-            Publisher::new(Arc::clone(&registry), Arc::clone(&routes), Arc::clone(&links), shards);
-        let presence = presence::Config {
-            interests_max: config.cluster.interest_topics.div_ceil(usize::from(shards)),
-            ..presence::Config::default()
-        };
-        let me = Replica { name: name.clone(), incarnation };
-        let tracker =
-            Tracker::new(&presence, shards, &me, clock, Arc::clone(&registry), Arc::clone(&routes));
-        Self {
-            name,
-            incarnation,
-            clock,
-            registry,
-            routes,
-            links,
-            publisher: Arc::new(publisher),
-            tracker,
-            sockets: Arc::default(),
-            longpoll,
-            tasks: TaskTracker::new(),
-            http,
-            tcp,
-        }
-    }
-
-    /// Listens for peers and looks for them, if the node is to be in a cluster.
-    async fn join_cluster(
-        &self,
-        config: &Config,
-        tasks: &mut JoinSet<NodeEnd>,
-    ) -> Result<(Peers, Option<Transport>), StartError> {
-        let Some(listen) = config.cluster_listener() else {
-            return Ok((peers::alone(self.tracker.shards(), self.incarnation), None));
-        };
-        let seen = Arc::new(Seen::default());
-        let (transport, events) = self.bind(config, listen, &seen).await?;
-        let seeds = Arc::new(Seeds::new(&config.cluster.join));
-        let driver = self.driver(config, transport.clone(), events, seen, Arc::clone(&seeds));
-        let (peers, running) = peers::start(driver);
-        let name = self.name.clone();
-        tasks.spawn(async move {
-            match running.await {
-                DriverEnd::TransportEnded => NodeEnd::Task("transport"),
-                end @ DriverEnd::Replaced { .. } => {
-                    error!(node = %name, "{end}");
-                    NodeEnd::Replaced(end.to_string())
-                }
-            }
-        });
-        let looking = discovery::run(
-            self.name.clone(),
-            config.cluster.join.clone(),
-            seeds,
-            transport.clone(),
-        );
-        tasks.spawn(async move {
-            looking.await;
-            NodeEnd::Task("discovery")
-        });
-        Ok((peers, Some(transport)))
-    }
-
-    async fn bind(
-        &self,
-        config: &Config,
-        listen: SocketAddr,
-        seen: &Arc<Seen>,
-    ) -> Result<(Transport, Events), StartError> {
-        let secrets = config.cluster_secrets()?;
-        let secrets = secrets.iter().filter_map(|secret| Secret::new(secret).ok());
-        let transport = transport::Config {
-            listen,
-            advertise: config.cluster.advertise,
-            cluster: config.cluster.name.clone(),
-            secrets: secrets.collect(),
-            wire: WIRE_VERSIONS,
-            lanes: lanes::all(),
-            ..transport::Config::default()
-        };
-        let publisher = Arc::clone(&self.publisher);
-        let seen = Arc::clone(seen);
-        let handlers = Handlers {
-            direct: Arc::new(move |link, _, frames| {
-                let writing = publisher.receive(link, frames);
-                (!writing.is_done()).then(|| Box::pin(writing) as Unfinished)
-            }),
-            admit: Arc::new(move |name, incarnation| seen.admit(name, incarnation)),
-        };
-        let identity = identity(&self.name, self.incarnation, self.http);
-        Ok(Transport::bind(transport, identity, handlers).await?)
-    }
-
-    fn driver(
-        &self,
-        config: &Config,
-        transport: Transport,
-        events: Events,
-        seen: Arc<Seen>,
-        seeds: Arc<Seeds>,
-    ) -> Driver {
-        let settings = cluster::Config {
-            profile: match config.cluster.profile {
-                crate::config::Profile::Lan => Profile::Lan,
-                crate::config::Profile::Wan => Profile::Wan,
-            },
-            region: config.node.region.clone().unwrap_or_default(),
-            ..cluster::Config::default()
-        };
-        let me = Replica { name: self.name.clone(), incarnation: self.incarnation };
-        let address = config.advertised(transport.local_addr());
-        let seed = rand::random();
-        let (name, http) = (self.name.clone(), self.http);
-        Driver {
-            cluster: Cluster::new(settings, me, address, seed, self.clock.now()),
-            name: self.name.clone(),
-            clock: self.clock,
-            transport,
-            events,
-            tracker: Arc::clone(&self.tracker),
-            routes: Arc::clone(&self.routes),
-            links: Arc::clone(&self.links),
-            sockets: Arc::clone(&self.sockets),
-            seen,
-            registry: Arc::clone(&self.registry),
-            sessions: Arc::clone(&self.longpoll.sessions),
-            tasks: self.tasks.clone(),
-            seeds,
-            identity: Box::new(move |incarnation| identity(&name, incarnation, http)),
-        }
-    }
-
-    fn shared(
-        self,
-        mut config: Config,
-        (peers, transport): (Peers, Option<Transport>),
-        stopping: watch::Receiver<bool>,
-        api_token: Option<ApiToken>,
-        role: Role,
-    ) -> Shared {
-        let rules = std::mem::take(&mut config.channels);
-        let (router, door) = match role.app {
-            None => (Router::new(Vec::new(), rules, config.realtime.enabled), None),
-            Some(Erased { door, channels, relay, .. }) => {
-                let rules = if relay { rules } else { Vec::new() };
-                (Router::new(channels, rules, relay && config.realtime.enabled), Some(door))
-            }
-        };
-        let rate = |rate: crate::config::Rate| rate.per_second().map(std::num::NonZeroU32::get);
-        let limits = Limits {
-            channels_max: config.limits.channels_per_socket,
-            joins_per_second: rate(config.limits.joins_per_second),
-            events_per_second: rate(config.limits.events_per_second),
-            user_broadcasts: router.serves_realtime(),
-            ..Limits::default()
-        };
-        Shared {
-            name: self.name,
-            started: Instant::now(),
-            clock: self.clock,
-            registry: self.registry,
-            routes: self.routes,
-            links: self.links,
-            publisher: self.publisher,
-            tracker: self.tracker,
-            sockets: self.sockets,
-            mailboxes: Mailboxes::new(config.http.idle_timeout),
-            peers,
-            router,
-            door,
-            limits: Arc::new(limits),
-            origins: Origins::new(
-                std::mem::take(&mut config.http.origins),
-                role.development,
-                self.http.ip().is_loopback(),
-            ),
-            api_token,
-            listener: Arc::default(),
-            longpoll: self.longpoll,
-            stats: Stats::default(),
-            tasks: self.tasks,
-            http: self.http,
-            tcp: self.tcp,
-            cluster: transport.as_ref().map(Transport::local_addr),
-            transport,
-            stopping,
-            lonely_at: Instant::now() + config.cluster.join_timeout,
-            config,
-        }
-    }
-}
-
-/// Peers are told where clients connect, for `/api/cluster`.
-fn identity(name: &NodeName, incarnation: u64, http: SocketAddr) -> Identity {
-    Identity { name: name.as_str().to_owned(), incarnation, hello: http.to_string().into() }
-}
-
-/// Unique per process start: the wall clock's milliseconds, then 12 random bits. Below 2^53 until the
-/// year 2039, so that readers of JSON whose numbers are doubles keep it whole.
-fn new_incarnation() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or(0);
-    millis << 12 | u64::from(rand::random::<u16>() >> 4)
 }

@@ -87,6 +87,18 @@ impl AsRef<str> for Topic {
     }
 }
 
+impl PartialEq<str> for Topic {
+    fn eq(&self, name: &str) -> bool {
+        self.as_str() == name
+    }
+}
+
+impl PartialEq<&str> for Topic {
+    fn eq(&self, name: &&str) -> bool {
+        self.as_str() == *name
+    }
+}
+
 impl std::borrow::Borrow<str> for Topic {
     fn borrow(&self) -> &str {
         &self.0

@@ -35,3 +35,29 @@ story("embed: an axum application serves a node beside its own routes", async (s
   assert.equal(code, 0);
   assert.equal((await client.closes.next("the close")).code, 1012);
 });
+
+story("embed: a node whose name another process takes sends its clients away and ends", async (stage) => {
+  const n1 = await stage.node("n1");
+  const embed = async () => {
+    const env = {
+      WINGBEAT_CLUSTER_SECRET: stage.secret,
+      WINGBEAT_NODE__NAME: "twin",
+      WINGBEAT_CLUSTER__LISTEN: "127.0.0.1:0",
+      WINGBEAT_CLUSTER__JOIN: n1.cluster,
+    };
+    const server = new Running(["127.0.0.1:0"], { binary: example("embed"), env });
+    stage.atEnd(() => server.end());
+    const [, address] = await server.line(/^listening http (\S+)$/);
+    await n1.sees(["n1", "twin"]);
+    return { server, address };
+  };
+  const elder = await embed();
+  const client = await connect(`ws://${elder.address}/socket`);
+  stage.atEnd(() => client.end());
+  await client.join("room:lobby");
+  const younger = await embed();
+  assert.equal((await elder.server.ended).code, 1);
+  assert.match(elder.server.stderr.join("\n"), /another node named twin/);
+  assert.equal((await client.closes.next("the close")).code, 1012);
+  assert.equal((await fetch(`http://${younger.address}/readyz`)).status, 200);
+});

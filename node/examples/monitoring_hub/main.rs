@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = App::new(move |client| connect(client, history.clone()))
         .channel::<Metrics>("metrics")
         .channel::<Component>("metrics:*");
-    let node = Node::embed(config, app).await?;
+    let mut node = Node::embed(config, app).await?;
     println!("listening http {}", node.http_address());
     let others = [("tcp", node.tcp_address()), ("cluster", node.cluster_address())];
     for (name, address) in others.into_iter().filter_map(|(name, bound)| Some((name, bound?))) {
@@ -71,6 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     tokio::select! {
         ended = served => ended?,
+        end = node.ended() => return Err(end.to_string().into()),
         asked = tokio::signal::ctrl_c() => asked?,
     }
     node.stop().await;

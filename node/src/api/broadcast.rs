@@ -121,7 +121,7 @@ fn check_item(item: &[u8], payload_max: usize, place: &str) -> Result<Checked, A
     Ok(Checked { topic, event: event.into_owned(), payload })
 }
 
-pub(super) fn bad_json(error: &serde_json::Error, place: &str) -> ApiError {
+fn bad_json(error: &serde_json::Error, place: &str) -> ApiError {
     let why = format!("{place}{error}; want {{\"topic\":…,\"event\":…,\"payload\":…}}");
     ApiError::bad_request("bad_json", why)
 }

@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use http_body_util::Limited;
 use ring::hmac;
 use tokio::time::timeout;
 
@@ -15,7 +17,7 @@ use crate::{
     api::{
         error::ApiError,
         query,
-        realtime::{self, Guest, Open},
+        realtime::{self, Guest, Pages},
     },
     endpoint::{host_name, is_loopback},
     node::Shared,
@@ -54,24 +56,28 @@ pub(super) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let mut open = Open::of(&shared, &request);
-    if let Some(answer) = open.as_mut().and_then(|open| open.preflight.take()) {
-        return open.map_or_else(Response::default, |open| open.answered(answer));
+    let mut pages = Pages::of(&shared, &request);
+    if let Some(answer) = pages.as_mut().and_then(|pages| pages.preflight.take()) {
+        return pages.map_or_else(Response::default, |pages| pages.answered(answer));
     }
     let allowed = match &shared.api_token {
-        Some(token) => check_token(token, &request, open.is_some()),
+        Some(token) => check_token(token, &request, pages.is_some()),
         None => check_local(peer, request.headers()),
     };
     let response = match allowed {
         Ok(()) => answer(request, next).await,
-        Err(error) if open.as_ref().is_some_and(|open| open.to_guests) => {
+        Err(error) if pages.as_ref().is_some_and(|pages| pages.to_guests) => {
             request.extensions_mut().insert(Guest(error));
-            answer(request, next).await
+            let max = shared.config.http.max_frame_size.bytes();
+            answer(request.map(|body| Body::new(Limited::new(body, max))), next).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => match &pages {
+            Some(pages) => pages.refusal(error),
+            None => error.into_response(),
+        },
     };
-    match open {
-        Some(open) => open.answered(response),
+    match pages {
+        Some(pages) => pages.answered(response),
         None => response,
     }
 }
@@ -99,7 +105,7 @@ fn as_json(response: Response) -> Response {
     ApiError::new(response.status(), code, why).into_response()
 }
 
-fn check_token(expected: &ApiToken, request: &Request, open: bool) -> Result<(), ApiError> {
+fn check_token(expected: &ApiToken, request: &Request, pages: bool) -> Result<(), ApiError> {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|h| h.to_str().ok());
     let bearer = header.and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
@@ -109,7 +115,7 @@ fn check_token(expected: &ApiToken, request: &Request, open: bool) -> Result<(),
         let query = request.uri().query().filter(|_| request.uri().path() == SUBSCRIBE)?;
         query::pairs(query).find(|(name, _)| name == "token").map(|(_, token)| token)
     };
-    let api_key = || realtime::api_key(request.headers()).filter(|_| open).map(ToOwned::to_owned);
+    let api_key = || realtime::api_key(request.headers()).filter(|_| pages).map(ToOwned::to_owned);
     match bearer.or_else(in_query).or_else(api_key) {
         Some(token) if expected.is(&token) => Ok(()),
         Some(_) => Err(unauthorized("the token is not the one of auth.api_token_file")),

@@ -28,6 +28,18 @@ pub(crate) use guard::ApiToken;
 /// Bytes of the largest request body: 1,000 broadcasts of 16 KiB.
 const BODY_MAX: usize = 16 << 20;
 
+/// What clients connect to.
+fn sockets() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/socket/websocket", any(endpoint::websocket))
+        .route("/socket/longpoll", any(endpoint::longpoll))
+}
+
+/// Only what clients connect to.
+pub(crate) fn socket_router(shared: Arc<Shared>) -> Router {
+    sockets().with_state(shared)
+}
+
 /// All that a node serves over HTTP.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let api = Router::new()
@@ -42,13 +54,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::check));
-    Router::new()
+    sockets()
         .route("/", get(dashboard::page))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(telemetry::metrics::serve))
-        .route("/socket/websocket", any(endpoint::websocket))
-        .route("/socket/longpoll", any(endpoint::longpoll))
         .nest("/api", api)
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::method_not_allowed)

@@ -10,7 +10,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use presence::Topic;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     api::{
-        broadcast::{ITEMS_MAX, bad_json},
+        broadcast::ITEMS_MAX,
         error::{ApiError, FlatError},
         query,
     },
@@ -36,17 +36,19 @@ const PATH: &str = "/broadcast";
 #[derive(Clone, Debug)]
 pub(super) struct Guest(pub(super) ApiError);
 
-/// A request that pages of any allowed origin may make.
+/// What pages of any allowed origin may ask.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct Pages {
     origin: Option<HeaderValue>,
+    /// Errors are told as these clients read them.
+    flat: bool,
     /// Whether clients that connect without proof of who they are may send it.
     pub(super) to_guests: bool,
     /// The answer to a browser that asks first.
     pub(super) preflight: Option<Response>,
 }
 
-impl Open {
+impl Pages {
     /// `None` for any other request.
     pub(super) fn of(shared: &Shared, request: &Request) -> Option<Self> {
         let path = request.uri().path();
@@ -59,9 +61,15 @@ impl Open {
         let asks = request.method() == Method::OPTIONS;
         Some(Self {
             origin: headers.get(header::ORIGIN).cloned(),
+            flat: path != PATH,
             to_guests: shared.door.is_none() && shared.config.anonymous_allowed(),
             preflight: asks.then(|| preflight(headers)),
         })
+    }
+
+    /// A refusal, as this client reads it.
+    pub(super) fn refusal(&self, error: ApiError) -> Response {
+        if self.flat { FlatError::from(error).into_response() } else { error.into_response() }
     }
 
     /// Lets the page read the answer.
@@ -110,8 +118,8 @@ pub(super) fn is_messages(shared: &Shared, body: &[u8]) -> bool {
 
 /// `POST /api/broadcast` with `{"messages":[{"topic","event","payload","private"}]}`: all or none.
 pub(super) async fn messages(shared: &Shared, body: &[u8]) -> Result<StatusCode, ApiError> {
-    let Messages { messages } =
-        serde_json::from_slice(body).map_err(|error| bad_json(&error, ""))?;
+    let Messages { messages } = serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request("bad_json", error.to_string()))?;
     if messages.len() > ITEMS_MAX {
         let why = format!("{} broadcasts in one request, limit {ITEMS_MAX}", messages.len());
         return Err(ApiError::bad_request("too_many", why));

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use presence::Topic;
+use presence::{InvalidTopic, Topic};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -25,8 +25,8 @@ pub(crate) fn is_realtime(topic: &str) -> bool {
 }
 
 /// The topic that clients call by this name.
-pub(crate) fn topic_of(name: &str) -> Result<Topic, presence::InvalidTopic> {
-    format!("{TOPICS}{name}").parse()
+pub(crate) fn topic_of(name: &str) -> Result<Topic, InvalidTopic> {
+    if name.is_empty() { Err(InvalidTopic::Empty) } else { format!("{TOPICS}{name}").parse() }
 }
 
 /// The name that clients call the topic by.
@@ -34,9 +34,9 @@ pub(crate) fn name_of(topic: &Topic) -> &str {
     topic.as_str().strip_prefix(TOPICS).unwrap_or_default()
 }
 
-/// What a client asked for when it joined.
+/// What a client joins on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct Terms {
     /// It hears its own broadcasts.
     pub(crate) own: bool,
     /// Its broadcasts are answered.
@@ -58,7 +58,7 @@ pub(crate) enum Request {
     Token,
 }
 
-impl Wanted {
+impl Terms {
     /// Reads the payload of a join, a JSON object. Whatever it leaves out is off.
     pub(crate) fn read(payload: &[u8]) -> Result<Self, Refusal> {
         #[derive(Default, Deserialize)]
@@ -184,8 +184,8 @@ fn random_key() -> Box<str> {
 mod tests {
     use super::*;
 
-    fn wanted(config: &str) -> Result<Wanted, Refusal> {
-        Wanted::read(format!(r#"{{"config":{config},"access_token":"t"}}"#).as_bytes())
+    fn terms(config: &str) -> Result<Terms, Refusal> {
+        Terms::read(format!(r#"{{"config":{config},"access_token":"t"}}"#).as_bytes())
     }
 
     fn user(event: &str, metadata: &str, payload: &[u8], encoding: u8) -> Vec<u8> {
@@ -202,22 +202,29 @@ mod tests {
     #[test]
     fn what_a_join_leaves_out_is_off() {
         for config in ["{}", "null", r#"{"broadcast":null,"presence":{"key":null}}"#] {
-            let wanted = wanted(config).expect("a config");
-            assert!(!wanted.own && !wanted.ack && !wanted.presence, "{config}");
-            assert_eq!(wanted.key.len(), 36);
+            let terms = terms(config).expect("a config");
+            assert!(!terms.own && !terms.ack && !terms.presence, "{config}");
+            assert_eq!(terms.key.len(), 36);
         }
-        assert!(Wanted::read(b"{}").is_ok());
+        assert!(Terms::read(b"{}").is_ok());
         let all = r#"{"broadcast":{"self":true,"ack":true},"presence":{"key":"\u00e9","enabled":true},"postgres_changes":[],"private":false}"#;
         let key = "é".into();
-        assert_eq!(wanted(all), Ok(Wanted { own: true, ack: true, key, presence: true }));
+        assert_eq!(terms(all), Ok(Terms { own: true, ack: true, key, presence: true }));
     }
 
     #[test]
     fn a_join_is_refused_what_a_node_cannot_give() {
-        assert_eq!(wanted(r#"{"postgres_changes":[{"event":"*"}]}"#), Err(Refusal::NoDatabase));
-        assert_eq!(wanted(r#"{"private":true}"#), Err(Refusal::NotPrivate));
-        assert_eq!(wanted(r#"{"presence":{"key":7}}"#), Err(Refusal::InvalidJoin));
-        assert_eq!(wanted("7"), Err(Refusal::InvalidJoin));
+        assert_eq!(terms(r#"{"postgres_changes":[{"event":"*"}]}"#), Err(Refusal::NoDatabase));
+        assert_eq!(terms(r#"{"private":true}"#), Err(Refusal::NotPrivate));
+        assert_eq!(terms(r#"{"presence":{"key":7}}"#), Err(Refusal::InvalidJoin));
+        assert_eq!(terms("7"), Err(Refusal::InvalidJoin));
+    }
+
+    #[test]
+    fn a_topic_has_a_name() {
+        assert!(is_realtime("realtime:a") && !is_realtime("realtime:") && !is_realtime("room:a"));
+        assert_eq!(topic_of(""), Err(InvalidTopic::Empty));
+        assert_eq!(name_of(&topic_of("a b").expect("a topic")), "a b");
     }
 
     #[test]

@@ -67,14 +67,14 @@ impl Failure {
         }
     }
 
-    /// Writes `wingbeat: …`, a line for each mistake.
-    pub(super) fn tell(&self, err: &mut dyn Write) {
+    /// Writes `program: …`, a line for each mistake.
+    pub(super) fn tell(&self, program: &str, err: &mut dyn Write) {
         if *self == Self::ReaderGone {
             return;
         }
         for line in self.to_string().lines() {
             // When standard error is closed, there is nobody to tell.
-            drop(writeln!(err, "wingbeat: {}", printable(line)));
+            drop(writeln!(err, "{program}: {}", printable(line)));
         }
     }
 }

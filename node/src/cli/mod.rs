@@ -35,6 +35,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, BufWriter, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -46,6 +47,9 @@ pub use api::ApiArgs;
 pub use dev::DevArgs;
 pub use failure::Failure;
 pub use serve::ServeArgs;
+
+/// Before what went wrong.
+const NAME: &str = "wingbeat";
 
 const AFTER_HELP: &str = "\
 Start with:
@@ -111,9 +115,18 @@ pub fn main(runners: &Runners) -> ExitCode {
     ExitCode::from(run(env::args_os(), runners, terminal))
 }
 
-/// A program that runs one application. `serve` may be said, as to `wingbeat`.
+/// Runs this application on a node
+///
+/// Flags go before variables (WINGBEAT_HTTP__LISTEN=0.0.0.0:4000), variables before the file. The
+/// cluster secret comes from WINGBEAT_CLUSTER_SECRET or a file that the configuration names, never
+/// from a flag. Ends at SIGTERM or SIGINT.
 #[derive(Debug, Parser)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    version = concat!("on wingbeat ", env!("CARGO_PKG_VERSION")),
+    after_help = "Exit codes: 0 stopped as asked, 1 failed, 2 wrong flags or configuration"
+)]
 struct Program {
     #[command(flatten)]
     args: ServeArgs,
@@ -138,10 +151,17 @@ pub(crate) fn run_program(serve: impl FnOnce(&ServeArgs) -> Result<(), Failure>)
     match serve(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.tell(terminal.err);
+            failure.tell(&program_name(), terminal.err);
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// What the program was started as.
+fn program_name() -> String {
+    let path = env::args_os().next().map(PathBuf::from);
+    let name = path.as_ref().and_then(|path| path.file_name());
+    name.map_or_else(|| NAME.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Prints what a running node has to say. Nobody may be reading, which is no reason to stop it.
@@ -165,7 +185,7 @@ fn run(
     match ended.and(flushed) {
         Ok(()) => 0,
         Err(failure) => {
-            failure.tell(terminal.err);
+            failure.tell(NAME, terminal.err);
             failure.exit_code()
         }
     }

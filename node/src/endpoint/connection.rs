@@ -76,7 +76,7 @@ enum Other {
     /// A task of the application's does the rest.
     Hosted(Hosted),
     /// A topic of realtime-style clients.
-    Realtime(realtime::Seat),
+    Realtime(realtime::Joined),
 }
 
 impl Connection {

@@ -46,6 +46,13 @@ pub(crate) struct ListenerStats {
     pub(crate) failed: AtomicU64,
 }
 
+impl ListenerStats {
+    /// Whether so many connections are open.
+    pub(super) fn is_full(&self, connections_max: usize) -> bool {
+        self.open.load(Ordering::Relaxed) >= connections_max
+    }
+}
+
 /// A bound listener.
 #[derive(Debug)]
 pub(crate) struct Listener {

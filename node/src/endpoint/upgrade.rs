@@ -63,6 +63,10 @@ pub(crate) async fn websocket(
     open: Option<Extension<Open>>,
     mut request: Request,
 ) -> Response<Body> {
+    // The connections of another server are counted from here on.
+    if open.is_none() && shared.listener.is_full(shared.config.http.max_connections) {
+        return full(&shared, peer);
+    }
     let accept = match handshake(&request) {
         Ok(accept) => accept,
         Err(why) => return refuse(&shared, peer, &ConnectError::BadRequest(why)),
@@ -75,7 +79,6 @@ pub(crate) async fn websocket(
     let extension = accept_extension(&shared, request.headers());
     client.framing = Framing::WebSocket { deflate: extension.is_some() };
     let upgrade = hyper::upgrade::on(&mut request);
-    // Another server's connection is counted here.
     let open = open.map_or_else(|| Open::new(&shared.listener), |Extension(open)| open);
     shared.tasks.spawn(run(Arc::clone(&shared), upgrade, client, peer, open));
     let mut response = Response::new(Body::empty());
@@ -120,6 +123,15 @@ async fn run(
             shared.tasks.spawn(Driver::<_, WebSocket>::new(connection, stream, &[], open));
         }
     }
+}
+
+fn full(shared: &Shared, peer: SocketAddr) -> Response<Body> {
+    let max = shared.config.http.max_connections;
+    info!(node = %shared.name, %peer, "connect refused: http.max_connections is {max}");
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 fn refuse(shared: &Shared, peer: SocketAddr, why: &ConnectError) -> Response<Body> {

@@ -1,6 +1,10 @@
 //! Log lines, on standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _},
+    panic::{self, PanicHookInfo},
+};
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -31,7 +35,20 @@ pub(crate) fn start(log: Log) {
     };
     // A second start in one process keeps the first.
     drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
+    panic::set_hook(Box::new(tell_of_panic));
     if let Some(error) = wrong {
         tracing::warn!("{FILTER_VARIABLE} is no filter and is not used: {error}");
+    }
+}
+
+/// A panic is a log line like any other; with `RUST_BACKTRACE` set, it has a backtrace.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let why = panic.payload_as_str().unwrap_or("for no stated reason");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(%place, %backtrace, "panicked: {why}");
+    } else {
+        tracing::error!(%place, "panicked: {why}");
     }
 }

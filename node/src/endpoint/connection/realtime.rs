@@ -9,16 +9,16 @@ use crate::{
     app,
     channel::{
         Refusal,
-        realtime::{self, Request, Wanted},
+        realtime::{self, Request, Terms},
     },
     pubsub::{Flush, Overflow, Payload, Subscription},
     socket::{ChannelId, Push},
 };
 
 /// One joined realtime topic.
-pub(super) struct Seat {
+pub(super) struct Joined {
     pub(super) subscription: Subscription,
-    wanted: Wanted,
+    terms: Terms,
 }
 
 impl Connection {
@@ -30,8 +30,8 @@ impl Connection {
         payload: &[u8],
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
-        let wanted = Wanted::read(payload)?;
-        let presence = if wanted.presence {
+        let terms = Terms::read(payload)?;
+        let presence = if terms.presence {
             app::Watching::State { own: None }
         } else {
             app::Watching::Nothing
@@ -42,7 +42,7 @@ impl Connection {
             self.enter(id, topic, who, &reply, &presence, flush).map_err(refusal_of)?;
         if let Some(Some(member)) = self.socket.data_mut(id) {
             member.observation = observation;
-            let seat = Seat { subscription, wanted };
+            let seat = Joined { subscription, terms };
             member.stage = Stage::Other(Box::new(Other::Realtime(seat)));
         }
         Ok(())
@@ -60,25 +60,25 @@ impl Connection {
         else {
             return Ok(false);
         };
-        let Other::Realtime(Seat { subscription, wanted }) = &**other else {
+        let Other::Realtime(Joined { subscription, terms }) = &**other else {
             return Ok(false);
         };
         match asked {
             Ok(Request::Broadcast) => {
-                let except = (!wanted.own).then(|| subscription.id());
+                let except = (!terms.own).then(|| subscription.id());
                 let (topic, publisher) = (subscription.topic(), &self.shared.publisher);
                 publisher.publish(topic, &push.event, push.payload, except, flush);
-                Ok(wanted.ack)
+                Ok(terms.ack)
             }
             Ok(Request::Presence(request)) => {
                 flush.settle();
                 let topic = subscription.topic();
-                change_presence(tracked, &self.shared, topic, &wanted.key, request)?;
+                change_presence(tracked, &self.shared, topic, &terms.key, request)?;
                 Ok(true)
             }
             Ok(Request::Token) => Ok(false),
             Err(refusal) => {
-                if refusal == Refusal::InvalidBroadcast && !wanted.ack {
+                if refusal == Refusal::InvalidBroadcast && !terms.ack {
                     self.tell(push.id, refusal, flush);
                 }
                 Err(refusal)
