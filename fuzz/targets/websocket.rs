@@ -4,6 +4,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    ops::ControlFlow,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -62,13 +63,13 @@ fn outcome(chunks: Vec<Vec<u8>>, rules: &Rules) -> (Vec<String>, Result<(), Viol
             outside = outside.max(ALLOCATOR.0.load(Relaxed));
             messages.push(format!("{message:?}"));
             ALLOCATOR.0.store(0, Relaxed);
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         let largest = outside.max(ALLOCATOR.0.load(Relaxed));
         let inflated = if rules.inflate { INFLATER.max(rules.message_max) } else { 0 };
         let bound = OVERHEAD + inflated.max(2 * came);
         assert!(largest <= bound, "{largest} bytes allocated, {came} came");
-        end = end.and(result);
+        end = end.and(result.map(drop));
     }
     (messages, end)
 }

@@ -25,6 +25,8 @@ struct Wish {
     slow: u64,
     /// The join fails, which is no decision.
     fail: bool,
+    /// The join lists the client under this key.
+    key: Option<String>,
     /// `terminate` panics.
     panic_at_end: bool,
 }
@@ -56,7 +58,11 @@ impl Channel for Callbacks {
         if wish.fail {
             return Err(Error::new("the join was asked to fail").into());
         }
-        Ok(Joined::new(Self { panic_at_end: wish.panic_at_end, ticks: 0 }))
+        let joined = Joined::new(Self { panic_at_end: wish.panic_at_end, ticks: 0 });
+        match wish.key {
+            Some(key) => Ok(joined.track(key, &json!({}))?),
+            None => Ok(joined),
+        }
     }
 
     async fn handle_in(
@@ -71,7 +77,6 @@ impl Channel for Callbacks {
             // The answer comes from a task, after the handler is done.
             "later" => {
                 if let Some(reply) = socket.reply_later() {
-                    // An error means that the client is gone.
                     tokio::spawn(async move { reply.ok(payload) });
                 }
             }
@@ -79,6 +84,16 @@ impl Channel for Callbacks {
             "slow" => {
                 tokio::time::sleep(Duration::from_millis(payload.parse()?)).await;
                 return Ok(Outcome::ok(()));
+            }
+            // As nobody should: the thread has others to serve.
+            "block" => {
+                std::thread::sleep(Duration::from_millis(payload.parse()?));
+                return Ok(Outcome::ok(()));
+            }
+            "slow_push" => {
+                tokio::time::sleep(Duration::from_millis(payload.parse()?)).await;
+                socket.push("pushed", ())?;
+                socket.track("late", &json!({}))?;
             }
             "tick" => handle.try_send(Info::Tick)?,
             "panic_in_info" => handle.try_send(Info::Panic)?,

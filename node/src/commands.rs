@@ -157,6 +157,7 @@ fn dev_failure(error: StartError) -> Failure {
         | StartError::Name(_)
         | StartError::Tcp { .. }
         | StartError::Pattern(_)
+        | StartError::Intercept { .. }
         | StartError::Cluster(_)) => failure(other),
     }
 }
@@ -168,6 +169,7 @@ fn failure(error: StartError) -> Failure {
         StartError::Http { .. }
         | StartError::Tcp { .. }
         | StartError::Pattern(_)
+        | StartError::Intercept { .. }
         | StartError::Cluster(_) => Failure::Failed(error.to_string()),
     }
 }

@@ -1,6 +1,6 @@
 //! What the benches need of the node's inside: the codec, and a client's session. No API.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use presence::Time;
@@ -61,12 +61,13 @@ impl Session {
         read: &mut [u8],
         mut on_text: impl FnMut(&str),
     ) -> Result<(), Refused> {
-        self.decoder.decode(read, &RULES, |message| {
+        let done = self.decoder.decode(read, &RULES, |message| {
             if let Message::Text(text) = message {
                 on_text(text);
             }
-            Ok(())
-        })
+            Ok(ControlFlow::Continue(()))
+        });
+        done.map(drop)
     }
 
     /// Takes one text message. What it asks of a joined topic is handed on and acknowledged; a join is
@@ -115,10 +116,10 @@ impl Session {
             if let Message::Text(text) = message {
                 self.handle(text, mailbox, flush, &mut on_push)?;
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         self.decoder = decoder;
-        done
+        done.map(drop)
     }
 }
 

@@ -71,6 +71,16 @@ pub enum StartError {
     /// An application's channel has a pattern that is none.
     #[error("a channel's pattern: {0}")]
     Pattern(InvalidValue),
+    /// An application's channel intercepts an event that never comes as a broadcast.
+    #[error(
+        "{channel} intercepts {event:?}, which is not broadcast: it is the protocol's own, or no name"
+    )]
+    Intercept {
+        /// The channel's type.
+        channel: &'static str,
+        /// The event.
+        event: &'static str,
+    },
     /// The cluster listener did not start.
     #[error(
         "cannot start the cluster listener: {0} (change cluster.listen or --cluster-listen, or end what uses the address)"
@@ -158,6 +168,14 @@ pub(crate) struct Shared {
     pub(crate) lonely_at: Instant,
 }
 
+impl Shared {
+    /// Closes the sockets with an id here, and asks the peers to.
+    pub(crate) async fn disconnect(&self, socket_id: &str) {
+        self.sockets.disconnect(socket_id);
+        self.peers.disconnect(socket_id.to_owned()).await;
+    }
+}
+
 /// A running node. Dropping it ends it at once: clients are sent away, peers find it gone.
 /// [`stop`](Self::stop) does it in order.
 #[derive(Debug)]
@@ -190,7 +208,7 @@ impl Node {
         config: Config,
         app: App<A>,
     ) -> Result<Self, StartError> {
-        let app = app.erase().map_err(StartError::Pattern)?;
+        let app = app.erase()?;
         Self::start_with(config, Role { app: Some(app), ..Role::default() }).await
     }
 
@@ -208,7 +226,7 @@ impl Node {
         config: Config,
         app: App<A>,
     ) -> Result<Self, StartError> {
-        let app = app.erase().map_err(StartError::Pattern)?;
+        let app = app.erase()?;
         Self::start_with(config, Role { app: Some(app), embedded: true, ..Role::default() }).await
     }
 
@@ -254,6 +272,11 @@ impl Node {
         let mut tasks = JoinSet::new();
         for task in vital {
             tasks.spawn(until_it_ends(task, Arc::clone(&shared), stop.clone()));
+        }
+        if let Some(door) = &shared.door
+            && let Err(error) = door.watchdog.start()
+        {
+            warn!(node = %shared.name, "slow handlers are named only when they return: {error}");
         }
         beside.into_iter().flatten().for_each(|task| run_beside(&shared, task));
         Ok(Self { shared, tasks, stop })

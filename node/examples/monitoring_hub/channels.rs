@@ -10,7 +10,7 @@ use wingbeat::{
 };
 
 use crate::{
-    history::History,
+    history::{History, Point},
     samples::{Samples, is_name},
     second::Second,
 };
@@ -161,11 +161,17 @@ fn since_1970() -> Duration {
 }
 
 /// `metrics:<app>:<component>`: points of one component, for a page.
-pub(crate) struct Component;
+pub(crate) struct Component {
+    /// What the page got with its join.
+    told: Vec<Point>,
+}
+
+/// The page is joined: it hears all that comes.
+pub(crate) struct Listening;
 
 impl Channel for Component {
     type Assigns = Client;
-    type Info = ();
+    type Info = Listening;
     const INTERCEPT: &'static [&'static str] = &["point"];
 
     async fn join(
@@ -173,8 +179,10 @@ impl Channel for Component {
         _: Payload,
         socket: &mut Socket<Self>,
     ) -> Result<Joined<Self>, Refused> {
-        let points = socket.assigns().history.points(topic.as_str());
-        Ok(Joined::new(Self).reply(json!({ "points": points })))
+        let told = socket.assigns().history.points(topic.as_str());
+        let reply = json!({ "points": told });
+        socket.handle().try_send(Listening)?;
+        Ok(Joined::new(Self { told }).reply(reply))
     }
 
     async fn handle_in(
@@ -184,6 +192,22 @@ impl Channel for Component {
         _: &mut Socket<Self>,
     ) -> Result<Outcome, Error> {
         Err(Error::unhandled(event))
+    }
+
+    /// Hands on what came between the history and the first point that the page heard by itself. It knows
+    /// points that it has.
+    async fn handle_info(
+        &mut self,
+        Listening: Listening,
+        socket: &mut Socket<Self>,
+    ) -> Result<Outcome, Error> {
+        let told = std::mem::take(&mut self.told);
+        for point in socket.assigns().history.points(socket.topic().as_str()) {
+            if told.binary_search(&point).is_err() {
+                socket.push("point", json!(point))?;
+            }
+        }
+        Ok(Outcome::NoReply)
     }
 
     /// Keeps what other nodes broadcast, for the next page.

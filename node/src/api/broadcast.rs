@@ -15,23 +15,16 @@ use serde_json::{json, value::RawValue};
 
 use crate::{
     api::{
-        disconnect::disconnect,
         error::ApiError,
         realtime::{self, Guest},
     },
     node::Shared,
     pubsub::{Flush, Payload},
-    socket::{has_lone_surrogate, reserved_event},
+    socket::{DISCONNECT, EVENT_LEN_MAX, has_lone_surrogate, reserved_event},
 };
 
 /// Broadcasts in one request.
 pub(super) const ITEMS_MAX: usize = 1_000;
-
-/// Bytes of the longest event name.
-const EVENT_LEN_MAX: usize = 255;
-
-/// The event that closes sockets instead of being delivered.
-const DISCONNECT: &str = "disconnect";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +64,7 @@ pub(super) async fn post(
             std::mem::take(&mut flush).write().await;
         }
         if event == DISCONNECT {
-            disconnect(&shared, topic.to_string()).await;
+            shared.disconnect(topic.as_str()).await;
         } else {
             shared.publisher.publish(&topic, &event, Payload::Json(&payload), None, &mut flush);
         }

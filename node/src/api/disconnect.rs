@@ -28,12 +28,6 @@ pub(super) async fn post(
         let why = format!("socket_id must have 1 to {SOCKET_ID_LEN_MAX} bytes");
         return Err(ApiError::bad_request("bad_socket_id", why));
     }
-    disconnect(&shared, body.socket_id).await;
+    shared.disconnect(&body.socket_id).await;
     Ok((StatusCode::ACCEPTED, Json(json!({ "accepted": 1 }))))
-}
-
-/// Closes the sockets here, and asks the peers to.
-pub(super) async fn disconnect(shared: &Shared, socket_id: String) {
-    shared.sockets.disconnect(&socket_id);
-    shared.peers.disconnect(socket_id).await;
 }

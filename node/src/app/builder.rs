@@ -10,11 +10,14 @@ use super::{
     Accepted, Assigns, Channel, Connect, Error, Inbox, NodeHandle, Payload, Refused, Seat, Tap,
     connect::Admitted,
     error::Why,
+    seat::check_event,
     task::{self, panic_message},
+    watchdog::Watchdog,
 };
 use crate::{
-    config::{InvalidValue, Pattern},
-    node::Shared,
+    config::Pattern,
+    node::{Shared, StartError},
+    socket::reserved_event,
 };
 
 /// A callback that runs longer is named in the log.
@@ -135,19 +138,24 @@ impl<A: Send + Sync + 'static> App<A> {
         self
     }
 
-    /// Names callbacks in the log, and counts them, that run longer than this; 5 seconds unless said.
+    /// Names callbacks in the log, and counts them, that run longer than this; 5 seconds unless said. Each
+    /// is named once, while it runs.
     pub fn slow_after(mut self, limit: Duration) -> Self {
         self.slow_after = limit;
         self
     }
 
-    pub(crate) fn erase(self) -> Result<Erased, InvalidValue> {
+    pub(crate) fn erase(self) -> Result<Erased, StartError> {
         let parsed = self.channels.into_iter().map(|(pattern, host)| {
-            let pattern: Pattern = pattern.parse()?;
-            Ok((pattern, host))
+            let pattern: Pattern = pattern.parse().map_err(StartError::Pattern)?;
+            let broadcast = |event: &str| check_event(event).is_ok() && !reserved_event(event);
+            match host.intercepts().iter().find(|event| !broadcast(event)) {
+                None => Ok((pattern, host)),
+                Some(event) => Err(StartError::Intercept { channel: host.name(), event }),
+            }
         });
-        let door = Door { connect: self.connect, slow_after: self.slow_after };
-        let channels = parsed.collect::<Result<_, _>>()?;
+        let door = Door { connect: self.connect, watchdog: Watchdog::new(self.slow_after) };
+        let channels = parsed.collect::<Result<_, StartError>>()?;
         Ok(Erased { door, channels, tasks: self.tasks, relay: self.relay })
     }
 }
@@ -169,10 +177,10 @@ pub(crate) struct Erased {
     pub(crate) relay: bool,
 }
 
-/// Who may connect.
+/// Who may connect, and who looks after what their channels do.
 pub(crate) struct Door {
     connect: ConnectFn,
-    pub(crate) slow_after: Duration,
+    pub(crate) watchdog: Arc<Watchdog>,
 }
 
 /// Begins a task of the application's own.
@@ -224,19 +232,20 @@ fn reason_of(response: &Payload) -> String {
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("slow_after", &self.slow_after).finish_non_exhaustive()
+        f.debug_struct("Door").field("watchdog", &self.watchdog).finish_non_exhaustive()
     }
 }
 
 /// A kind of channel whatever its types.
 pub(crate) trait Host: Send + Sync {
-    /// Begins a channel of it.
+    /// Begins a channel of it, once the former one of its client and topic has ended.
     fn open(
         &self,
         seat: Arc<Seat>,
         assigns: Assigns,
         payload: Payload,
         tap: Option<Tap>,
+        former: Option<Arc<Seat>>,
     ) -> Result<Box<dyn Inbox>, Error>;
 
     /// Events that go through its callbacks.
@@ -261,10 +270,11 @@ impl<C: Channel> Host for Typed<C> {
         assigns: Assigns,
         payload: Payload,
         tap: Option<Tap>,
+        former: Option<Arc<Seat>>,
     ) -> Result<Box<dyn Inbox>, Error> {
         // `App::channel` takes only channels of its own assigns.
         let assigns = assigns.downcast().map_err(|_| Error::new("assigns of another type"))?;
-        Ok(task::spawn::<C>(seat, assigns, payload, tap))
+        Ok(task::spawn::<C>(seat, assigns, (payload, tap), former))
     }
 
     fn intercepts(&self) -> &'static [&'static str] {
@@ -283,7 +293,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::{Config, Node};
+    use crate::{Config, Joined, Node, Outcome, Socket, Topic};
 
     fn app() -> App<()> {
         App::new(|_| async { Ok(Accepted::new(())) })
@@ -308,6 +318,39 @@ mod tests {
         assert_eq!(heard.recv().await.as_ref(), Some(node.name()));
         node.stop().await;
         assert!(dropped.await.is_err(), "given up");
+    }
+
+    /// Intercepts what never comes.
+    struct Deaf;
+
+    impl Channel for Deaf {
+        type Assigns = ();
+        type Info = ();
+        const INTERCEPT: &'static [&'static str] = &["new", "presence_diff"];
+
+        async fn join(
+            _: &Topic,
+            _: Payload,
+            _: &mut Socket<Self>,
+        ) -> Result<Joined<Self>, Refused> {
+            Ok(Joined::new(Self))
+        }
+
+        async fn handle_in(
+            &mut self,
+            event: &str,
+            _: Payload,
+            _: &mut Socket<Self>,
+        ) -> Result<Outcome, Error> {
+            Err(Error::unhandled(event))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_intercepts_what_is_no_broadcast_does_not_start() {
+        let refused = Node::start_app(config(), app().channel::<Deaf>("room:*")).await;
+        let why = refused.expect_err("presence is no broadcast").to_string();
+        assert!(why.contains("Deaf") && why.contains(r#""presence_diff""#), "{why}");
     }
 
     #[tokio::test]

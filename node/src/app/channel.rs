@@ -8,8 +8,14 @@ use super::{Error, Payload, Refused, Socket, error::TrackError};
 /// One topic joined by one client: what the server does about it.
 ///
 /// A value of the implementing type lives as long as the join, and is the channel's state. Its callbacks
-/// run one after another, in a task of the channel's own: a slow one holds up nobody else, and one that
-/// fails or panics ends this channel alone.
+/// run one after another, in a task of the channel's own: one that waits holds up nobody else, and one that
+/// fails or panics ends this channel alone. One that computes for long, or waits without an await, holds
+/// up a thread that serves others too, in the worst case all others: that is for
+/// [`tokio::task::spawn_blocking`]. What takes longer than [`App::slow_after`](super::App::slow_after) is
+/// named in the log.
+///
+/// A client that pushes faster than its channel handles is read no faster: beyond 1,000 pushes or 256 KiB
+/// that wait, its socket is not read until there is room, and its other channels wait with it.
 ///
 /// ```
 /// use serde_json::json;
@@ -55,14 +61,20 @@ pub trait Channel: Send + Sized + 'static {
     type Info: Send + 'static;
 
     /// Broadcasts of these events go through [`handle_out`](Self::handle_out) instead of straight to the
-    /// client.
+    /// client. Presence is no broadcast: a node does not start with `presence_diff` here, nor with any
+    /// other event of the protocol's own.
     const INTERCEPT: &'static [&'static str] = &[];
 
     /// Takes a client in, or refuses it. `payload` is a JSON object.
     ///
-    /// When it runs, the topic's broadcasts of all nodes are on their way here; the client hears those
-    /// after its reply. Nothing can be pushed and nobody tracked yet: see [`Joined`]. It is given up,
-    /// at an await, when the client leaves meanwhile, and after 10 seconds.
+    /// The client hears what is broadcast from its reply on, not what is while this runs. So what it has to
+    /// know without a gap, such as the last messages, is best read later: send the channel a message
+    /// through [`Socket::handle`], and push from [`handle_info`](Self::handle_info), which runs after the
+    /// reply.
+    ///
+    /// Nothing can be pushed and nobody tracked yet: see [`Joined`]. It is given up, at an await, when the
+    /// client leaves meanwhile, and after 10 seconds. It begins once the client's former channel of the topic
+    /// has ended with its [`terminate`](Self::terminate), or 5 seconds later.
     fn join(
         topic: &Topic,
         payload: Payload,
@@ -103,7 +115,9 @@ pub trait Channel: Send + Sized + 'static {
     /// The channel has ended: the client hears nothing more of it, and its presences are gone, or about
     /// to go. Others can still be told.
     ///
-    /// Runs once for every join that was taken in. It is given up after 5 seconds.
+    /// Unless the client joined anew, what it pushed before has been done, if that took no more than 5
+    /// seconds. Runs once for every [`join`](Self::join) that returned [`Joined`], also where the node had
+    /// to refuse the client all the same ([`Reason::Refused`]). It is given up after 5 seconds.
     fn terminate(
         self,
         reason: &Reason,
@@ -174,7 +188,8 @@ impl<C> Joined<C> {
     ///
     /// # Errors
     ///
-    /// The meta is no JSON object. A key or meta that is too long refuses the join.
+    /// The meta is no JSON object. A key or meta that is too long refuses the join: the client is told so, and
+    /// the channel ends with [`Reason::Refused`].
     pub fn track<M: Serialize + ?Sized>(
         mut self,
         key: impl Into<String>,
@@ -251,6 +266,9 @@ pub enum Reason {
     Replaced,
     /// A handler said [`Outcome::Stop`].
     Stopped,
+    /// The client was not taken in after all, and was told so: the key or the meta that the join gave is too
+    /// long, or the node lists as many as it may.
+    Refused,
     /// A handler failed or panicked. After a panic the channel's state may be half changed.
     Crashed,
     /// The client's socket has ended.

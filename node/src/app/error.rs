@@ -3,14 +3,15 @@
 use std::{error, fmt};
 
 use presence::InvalidTopic;
-use serde_json::json;
+use serde_json::{error::Category, json};
 
 use super::Payload;
 
 /// Why a handler failed. Its channel crashes: the client gets `phx_error`, joins anew, and the log has
 /// a line with the topic, the event and this.
 ///
-/// Any error becomes one by `?`. It is no [`std::error::Error`] itself, which lets it take them all.
+/// Any error becomes one by `?`; of one of JSON, which quotes what a client sent, no more is shown than what
+/// kind it is and where. It is no [`std::error::Error`] itself, which lets it take them all.
 ///
 /// ```
 /// fn number(text: &str) -> Result<u32, wingbeat::Error> {
@@ -45,13 +46,36 @@ impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.0.downcast_ref() {
+            Some(json) => Unquoted(json).fmt(f),
+            None => self.0.fmt(f),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is wrong with JSON of a client, and where, without its words: they are no matter of the log.
+pub(crate) struct Unquoted<'a>(pub(crate) &'a serde_json::Error);
+
+impl fmt::Display for Unquoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        f.write_str(match error.classify() {
+            Category::Io => "JSON that cannot be read or written",
+            Category::Syntax => "malformed JSON",
+            Category::Data => "JSON of another shape than wanted",
+            Category::Eof => "JSON that breaks off",
+        })?;
+        // A value that was parsed before has no place.
+        if error.line() == 0 {
+            return Ok(());
+        }
+        write!(f, ", line {} column {}", error.line(), error.column())
     }
 }
 
@@ -108,8 +132,8 @@ impl From<Error> for Refused {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The channel's join is not answered yet, or the channel has ended.
-    #[error("the channel is not joined")]
+    /// The channel's join is not answered yet.
+    #[error("the join is not answered yet")]
     NotJoined,
     /// The event's name is empty, over 255 bytes, or begins with `phx_`.
     #[error("event {0:?}: want 1 to 255 bytes that do not begin with phx_")]
@@ -123,9 +147,9 @@ pub enum SendError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackError {
-    /// The channel's join is not answered yet, or the channel has ended. To track in a join, see
+    /// The channel's join is not answered yet. To track in a join, see
     /// [`Joined::track`](super::Joined::track).
-    #[error("the channel is not joined")]
+    #[error("the join is not answered yet")]
     NotJoined,
     /// This channel tracks the key already.
     #[error("this channel tracks {0:?} already: update it")]
@@ -156,4 +180,33 @@ pub enum ChannelGone {
     /// As many messages wait for the channel as may.
     #[error("too many messages wait for the channel")]
     Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_is_not_quoted() {
+        let payload = Payload::from(json!({ "password": "hunter2" }));
+        let parsed = || payload.parse::<Vec<u8>>().map_err(Refused::from);
+        let Err(Refused(Why::Failed(error))) = parsed() else {
+            panic!("of another shape, by no decision");
+        };
+        assert_eq!(error.to_string(), "JSON of another shape than wanted, line 1 column 0");
+        let user = || -> Result<u32, Error> { Ok(serde_json::from_slice(payload.bytes())?) };
+        let params = || -> Result<u32, Error> { Ok(serde_json::from_value(json!("hunter2"))?) };
+        for (error, shown) in [
+            (user(), "JSON of another shape than wanted, line 1 column 0"),
+            (params(), "JSON of another shape than wanted"),
+            (
+                Payload::raw_json("[").parse::<Vec<u32>>().map(|_| 0),
+                "JSON that breaks off, line 1 column 1",
+            ),
+            (Payload::raw_json("hunter2").parse(), "malformed JSON, line 1 column 1"),
+        ] {
+            let error = error.expect_err("no number");
+            assert_eq!((error.to_string(), format!("{error:?}")), (shown.into(), shown.into()));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The node, for whatever is no channel: other tasks, HTTP handlers, timers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use presence::{NodeName, Topic};
 
@@ -8,18 +8,17 @@ use super::{
     Payload, SendError,
     seat::check_event,
     tap::{Tap, Tapped, encode},
+    watchdog::Watchdog,
 };
 use crate::{
     node::Shared,
     pubsub::{Filter, Flush, Format, Overflow, Subscriber, SubscriberId, Subscription},
+    socket::DISCONNECT,
     tracker::{Observation, State},
 };
 
 /// Keys in one list.
 const LIST_MAX: usize = 10_000;
-
-/// The event that closes sockets instead of being delivered.
-const DISCONNECT: &str = "disconnect";
 
 /// A running node, for the application's own tasks. Cloning it copies a pointer.
 ///
@@ -65,11 +64,7 @@ impl NodeHandle {
     ) -> Result<(), SendError> {
         let topic: Topic = topic.parse()?;
         check_event(event)?;
-        if event == DISCONNECT {
-            self.disconnect(topic.as_str()).await;
-        } else {
-            self.publish(&topic, event, &payload.into(), None).await;
-        }
+        self.publish(&topic, event, &payload.into(), None).await;
         Ok(())
     }
 
@@ -80,6 +75,9 @@ impl NodeHandle {
         payload: &Payload,
         except: Option<SubscriberId>,
     ) {
+        if event == DISCONNECT {
+            return self.disconnect(topic.as_str()).await;
+        }
         let mut flush = Flush::new();
         self.0.publisher.publish(topic, event, payload.as_carried(), except, &mut flush);
         flush.write().await;
@@ -87,8 +85,7 @@ impl NodeHandle {
 
     /// Closes all sockets with this id, on all nodes, with close code 1001.
     pub async fn disconnect(&self, socket_id: &str) {
-        self.0.sockets.disconnect(socket_id);
-        self.0.peers.disconnect(socket_id.to_owned()).await;
+        self.0.disconnect(socket_id).await;
     }
 
     /// Who is online.
@@ -96,9 +93,9 @@ impl NodeHandle {
         Presence(self)
     }
 
-    /// A callback that runs longer is named in the log.
-    pub(super) fn slow_after(&self) -> Duration {
-        self.0.door.as_ref().map_or(Duration::MAX, |door| door.slow_after)
+    /// Who names callbacks that take too long; there is one where there are channels.
+    pub(super) fn watchdog(&self) -> Option<&Watchdog> {
+        self.0.door.as_ref().map(|door| &*door.watchdog)
     }
 }
 
@@ -238,7 +235,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Config, Node};
+    use crate::{
+        Config, Node,
+        pubsub::{CloseReason, Mailbox, Outlet},
+    };
 
     async fn node() -> Node {
         let mut config = Config::default();
@@ -294,6 +294,25 @@ mod tests {
         let ann: Value = presence.get(&topic, "ann").and_then(|ann| ann.parse().ok()).expect("ann");
         assert_eq!(ann["metas"][0]["n"], 1);
         assert_eq!(presence.get(&topic, "bob"), None);
+        node.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_broadcast_of_disconnect_closes_sockets_whoever_it_comes_from() {
+        let node = node().await;
+        let (handle, topic) = (node.handle(), "users_socket:7".parse().expect("a topic"));
+        let sockets = &handle.shared().sockets;
+        let named = || {
+            let mailbox = Mailbox::new(1024, Outlet::Owner);
+            (sockets.name("users_socket:7", &mailbox), mailbox)
+        };
+        let (_one, of_handle) = named();
+        handle.broadcast("users_socket:7", "disconnect", ()).await.expect("a broadcast");
+        let (_two, of_channel) = named();
+        handle.publish(&topic, "disconnect", &Payload::EMPTY, None).await;
+        for mailbox in [of_handle, of_channel] {
+            assert_eq!(mailbox.closed(), Some(CloseReason::Disconnected));
+        }
         node.stop().await;
     }
 

@@ -4,18 +4,21 @@
 //! - `socket`: what callbacks do; `handle`: what the rest of the application does.
 //! - `connect`: who may connect. `builder`: the application as it is put together.
 //! - `task`: the task that runs the callbacks of one channel. `seat`: what it shares with its client's
-//!   socket. `tap`: broadcasts that go through callbacks.
+//!   socket. `inbox`: what waits for it. `tap`: broadcasts that go through callbacks.
+//! - `watchdog`: names callbacks that take too long.
 
 mod builder;
 mod channel;
 mod connect;
 mod error;
 mod handle;
+mod inbox;
 mod payload;
 mod seat;
 mod socket;
 mod tap;
 mod task;
+mod watchdog;
 
 use serde::Serialize;
 
@@ -30,10 +33,11 @@ pub use socket::{ChannelHandle, ReplyRef, Socket};
 pub(crate) use builder::{Decision, Door, Erased, Host, run_beside};
 pub(crate) use channel::Watching;
 pub(crate) use connect::{Admitted, Assigns};
+pub(crate) use error::Unquoted;
+pub(crate) use inbox::Inbox;
 pub(crate) use seat::{Place, Seat, Verdict};
 pub(crate) use socket::Asked;
 pub(crate) use tap::{Tap, encode as encode_tapped};
-pub(crate) use task::Inbox;
 
 /// A meta as it is listed.
 fn object<T: Serialize + ?Sized>(meta: &T) -> Result<Vec<u8>, TrackError> {

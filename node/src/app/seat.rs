@@ -8,16 +8,15 @@ use std::{
 use presence::Topic;
 use tokio::sync::Notify;
 
-use super::{NodeHandle, Payload, Reason, Reply, SendError, TrackError, channel::Watching};
+use super::{
+    NodeHandle, Payload, Reason, Reply, SendError, TrackError, channel::Watching, watchdog::Running,
+};
 use crate::{
     framing::Framing,
     pubsub::{self, Flush, Mailbox, SubscriberId, Subscription},
-    socket::{Frame, Letterhead, Ref, Status},
+    socket::{EVENT_LEN_MAX, Frame, Letterhead, Ref, Status},
     tracker::{Interest, Observation, State, Tracked},
 };
-
-/// Bytes of the longest event name: binary frames have a byte for it.
-pub(super) const EVENT_LEN_MAX: usize = 255;
 
 /// Keys that one channel may track.
 const TRACKED_MAX: usize = 1_000;
@@ -33,14 +32,18 @@ pub(crate) struct Seat {
     /// The socket's name for the channel.
     channel: u64,
     inner: Mutex<Inner>,
-    /// The stage has changed: the task waits for it, in one place or more.
+    /// The stage has changed, or the task is gone: somebody waits for it, in one place or more.
     changed: Notify,
+    /// What the task does now.
+    pub(super) running: Running,
 }
 
 struct Inner {
     stage: Stage,
     verdict: Option<Verdict>,
     place: Option<Place>,
+    /// The task is.
+    gone: bool,
 }
 
 enum Stage {
@@ -85,7 +88,7 @@ impl Seat {
         (framing, mailbox): (Framing, &Arc<Mailbox>),
         channel: u64,
     ) -> Arc<Self> {
-        let inner = Inner { stage: Stage::Joining, verdict: None, place: None };
+        let inner = Inner { stage: Stage::Joining, verdict: None, place: None, gone: false };
         Arc::new(Self {
             node,
             socket_id: socket_id.map(Box::from),
@@ -95,11 +98,16 @@ impl Seat {
             channel,
             inner: Mutex::new(inner),
             changed: Notify::new(),
+            running: Running::default(),
         })
     }
 
-    pub(super) fn topic(&self) -> &Topic {
+    pub(crate) fn topic(&self) -> &Topic {
         self.letterhead.topic()
+    }
+
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     // === the socket's side ===
@@ -154,6 +162,11 @@ impl Seat {
         self.changed.notify_waiters();
     }
 
+    /// Whether the task has done its last, `terminate` too.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
     /// Diffs did not fit into the client's mailbox: a fresh state takes their place.
     pub(crate) fn resync(&self, tell: impl FnOnce(&State)) -> bool {
         let inner = self.lock();
@@ -170,11 +183,35 @@ impl Seat {
 
     /// The task is gone. If it did not say why, it panicked outside of any callback.
     pub(super) fn abandoned(&self) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.gone = true;
         let unsaid = inner.verdict.is_none() && !matches!(inner.stage, Stage::Over(_));
         drop(inner);
         if unsaid {
             self.give(Verdict::Crashed);
+        }
+        self.changed.notify_waiters();
+        // Its socket may wait for that.
+        self.mailbox.nudge();
+    }
+
+    /// Waits until the task has done its last.
+    pub(super) async fn gone(&self) {
+        loop {
+            // First this: it is told of changes from here on.
+            let changed = self.changed.notified();
+            if self.is_gone() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Why nothing reaches the client any more, if so.
+    pub(super) fn over(&self) -> Option<Reason> {
+        match self.lock().stage {
+            Stage::Joining | Stage::Joined | Stage::Leaving(_) => None,
+            Stage::Over(reason) => Some(reason),
         }
     }
 
@@ -234,18 +271,22 @@ impl Seat {
         self.send(|| self.letterhead.message(event, payload.as_carried()))
     }
 
-    pub(super) fn reply(&self, to: &Ref, reply: &Reply) -> Result<(), SendError> {
+    pub(super) fn reply(&self, to: &Ref, reply: &Reply) {
         let status = if reply.ok { Status::Ok } else { Status::Error };
-        self.send(|| self.letterhead.reply(to, status, reply.response.as_carried()))
+        // Nobody asks before the join is answered.
+        let _ = self.send(|| self.letterhead.reply(to, status, reply.response.as_carried()));
     }
 
     fn send(&self, frame: impl FnOnce() -> Option<Frame>) -> Result<(), SendError> {
         // Written when it is dropped, which is after the lock.
         let mut flush = Flush::new();
         let inner = self.lock();
-        let (Stage::Joined | Stage::Leaving(_)) = inner.stage else {
-            return Err(SendError::NotJoined);
-        };
+        match inner.stage {
+            Stage::Joining => return Err(SendError::NotJoined),
+            Stage::Joined | Stage::Leaving(_) => {}
+            // There is nobody to tell, which is no fault of who does.
+            Stage::Over(_) => return Ok(()),
+        }
         match frame() {
             Some(frame) => self.put(frame, &mut flush),
             None => self.node.shared().registry.stats().count_formless(1),
@@ -271,7 +312,7 @@ impl Seat {
     pub(super) fn track(&self, key: &str, meta: &[u8]) -> Result<(), TrackError> {
         let mut inner = self.lock();
         let Some(place) = &mut inner.place else {
-            return Err(TrackError::NotJoined);
+            return inner.stage.without_place(TrackError::NotJoined);
         };
         if place.tracked.contains_key(key) {
             return Err(TrackError::AlreadyTracked(key.to_owned()));
@@ -287,7 +328,7 @@ impl Seat {
     pub(super) fn update(&self, key: &str, meta: &[u8]) -> Result<(), TrackError> {
         let inner = self.lock();
         let Some(place) = &inner.place else {
-            return Err(TrackError::NotJoined);
+            return inner.stage.without_place(TrackError::NotJoined);
         };
         let tracked = place.tracked.get(key);
         Ok(tracked.ok_or_else(|| TrackError::NotTracked(key.to_owned()))?.update(meta)?)
@@ -303,7 +344,7 @@ impl Seat {
         let mut flush = Flush::new();
         let mut inner = self.lock();
         let Some(place) = &mut inner.place else {
-            return Err(SendError::NotJoined);
+            return inner.stage.without_place(SendError::NotJoined);
         };
         let begin = |state: &State| {
             place.subscription.set_presence_after(state.version, || {
@@ -328,6 +369,13 @@ impl Seat {
     /// Nothing panics while this is locked, so a poisoned lock guards nothing broken.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stage {
+    /// What is asked of a channel that has no place: too early, or too late, which is no error.
+    fn without_place<E>(&self, too_early: E) -> Result<(), E> {
+        if let Self::Joining = self { Err(too_early) } else { Ok(()) }
     }
 }
 

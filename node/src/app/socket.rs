@@ -4,24 +4,24 @@ use std::{fmt, sync::Arc};
 
 use presence::Topic;
 use serde::Serialize;
-use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     Channel, ChannelGone, NodeHandle, Payload, SendError, TrackError,
     channel::Reply,
+    inbox::Sender,
     object,
     seat::{Seat, check_event},
-    task::Message,
 };
 use crate::socket::Ref;
 
 /// A channel's way to its client, to the others on its topic, and to the node.
 ///
-/// What is pushed, replied and broadcast by one callback arrives in that order.
+/// What is pushed, replied and broadcast by one callback arrives in that order. Once the client is gone,
+/// which a callback that runs may not know, what is done for it alone is done for nobody, and is no error.
 pub struct Socket<C: Channel> {
     pub(super) seat: Arc<Seat>,
     pub(super) assigns: Arc<C::Assigns>,
-    pub(super) inbox: mpsc::Sender<Message<C::Info>>,
+    pub(super) inbox: Sender<C::Info>,
     /// What the client's event is to be answered with, unless somebody took it.
     pub(super) asked: Option<Ref>,
 }
@@ -58,7 +58,7 @@ impl<C: Channel> Socket<C> {
     ///
     /// # Errors
     ///
-    /// The channel is not joined, or the event's name is none. A client that does not read is no error:
+    /// The join is not answered yet, or the event's name is none. A client that does not read is no error:
     /// once `limits.mailbox_bytes` wait for it several times over, its socket is closed.
     pub fn push(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.seat.push(event, &payload.into())
@@ -66,6 +66,8 @@ impl<C: Channel> Socket<C> {
 
     /// Sends an event to everybody on the topic, on all nodes, this client too. When it returns, this
     /// node's subscribers have been written to: what publishes faster waits here.
+    ///
+    /// The event `disconnect` on the topic of a socket's id closes the sockets instead.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl<C: Channel> Socket<C> {
     ///
     /// # Errors
     ///
-    /// The channel is not joined.
+    /// The join is not answered yet.
     pub fn watch(&self) -> Result<(), SendError> {
         self.seat.watch()
     }
@@ -165,8 +167,7 @@ impl<C: Channel> fmt::Debug for Socket<C> {
 ///     if let Some(reply) = socket.reply_later() {
 ///         tokio::spawn(async move {
 ///             let answer = json!({ "slow": "work" });
-///             // An error means that the client is gone.
-///             let _ = reply.ok(answer);
+///             reply.ok(answer);
 ///         });
 ///     }
 ///     Outcome::NoReply
@@ -179,26 +180,14 @@ pub struct ReplyRef {
 }
 
 impl ReplyRef {
-    /// Answers ok.
-    ///
-    /// # Errors
-    ///
-    /// The channel has ended.
-    pub fn ok(self, response: impl Into<Payload>) -> Result<(), SendError> {
-        self.reply(&Reply::ok(response))
+    /// Answers ok, if the client is still there.
+    pub fn ok(self, response: impl Into<Payload>) {
+        self.seat.reply(&self.reference, &Reply::ok(response));
     }
 
-    /// Answers with an error.
-    ///
-    /// # Errors
-    ///
-    /// The channel has ended.
-    pub fn error(self, response: impl Into<Payload>) -> Result<(), SendError> {
-        self.reply(&Reply::error(response))
-    }
-
-    fn reply(self, reply: &Reply) -> Result<(), SendError> {
-        self.seat.reply(&self.reference, reply)
+    /// Answers with an error, if the client is still there.
+    pub fn error(self, response: impl Into<Payload>) {
+        self.seat.reply(&self.reference, &Reply::error(response));
     }
 }
 
@@ -209,8 +198,8 @@ impl fmt::Debug for ReplyRef {
 }
 
 /// Sends messages to one channel, from any task: they reach its
-/// [`handle_info`](Channel::handle_info), in order.
-pub struct ChannelHandle<I>(mpsc::Sender<Message<I>>);
+/// [`handle_info`](Channel::handle_info), in order. At most 1,000 wait.
+pub struct ChannelHandle<I>(pub(super) Sender<I>);
 
 impl<I> ChannelHandle<I> {
     /// Sends a message, if there is room.
@@ -219,10 +208,7 @@ impl<I> ChannelHandle<I> {
     ///
     /// The channel has ended, or as many messages wait for it as may.
     pub fn try_send(&self, info: I) -> Result<(), ChannelGone> {
-        self.0.try_send(Message::Info(info)).map_err(|error| match error {
-            TrySendError::Full(_) => ChannelGone::Full,
-            TrySendError::Closed(_) => ChannelGone::Ended,
-        })
+        self.0.try_send(info)
     }
 
     /// Sends a message once there is room. For other tasks: a callback of the channel's own would wait
@@ -232,7 +218,7 @@ impl<I> ChannelHandle<I> {
     ///
     /// [`ChannelGone::Ended`].
     pub async fn send(&self, info: I) -> Result<(), ChannelGone> {
-        self.0.send(Message::Info(info)).await.map_err(|_| ChannelGone::Ended)
+        self.0.send(info).await
     }
 
     /// Waits until the channel has ended.
@@ -249,7 +235,7 @@ impl<I> Clone for ChannelHandle<I> {
 
 impl<I> fmt::Debug for ChannelHandle<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChannelHandle").field("room", &self.0.capacity()).finish()
+        f.debug_struct("ChannelHandle").field("room", &self.0.room()).finish()
     }
 }
 

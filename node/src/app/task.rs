@@ -4,74 +4,50 @@ use std::{
     any::Any,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::{sleep, timeout},
-};
-use tracing::{error, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, warn};
 
 use super::{
     Channel, Error, Joined, Outcome, Payload, Reason, Refused, Socket,
     error::Why,
+    inbox::{Inbox, Message, Receiver, inbox},
     seat::{Seat, Verdict},
     socket::Asked,
     tap::{Heard, Tap},
 };
 
-/// Events and messages that wait for one channel. At 1 KiB each, a stuck one costs 1 MiB.
-const INBOX_MAX: usize = 1_000;
-
 /// How long a join may take. The official client gives up then too.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a handler may go on after its client is gone, and how long `terminate` may take: as long
-/// as a stopping node waits.
+/// How long a handler may go on after its client is gone, how long `terminate` may take, and how long the
+/// next channel of the client and topic waits for that: as long as a stopping node waits.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What waits for a channel's callbacks.
-pub(super) enum Message<I> {
-    Asked(Asked),
-    Info(I),
-}
-
-/// A channel's inbox, whatever its type.
-pub(crate) trait Inbox: Send + Sync {
-    /// Takes a client's event; false when too many wait.
-    fn offer(&self, asked: Asked) -> bool;
-}
-
-impl<I: Send> Inbox for mpsc::Sender<Message<I>> {
-    fn offer(&self, asked: Asked) -> bool {
-        match self.try_send(Message::Asked(asked)) {
-            // One that has ended by itself answers nothing any more, and its end is on its way.
-            Ok(()) | Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(_)) => false,
-        }
-    }
-}
-
-/// Begins a channel: its join runs in a task of its own.
+/// Begins a channel: its join runs in a task of its own, once the former channel has ended.
 pub(super) fn spawn<C: Channel>(
     seat: Arc<Seat>,
     assigns: Arc<C::Assigns>,
-    payload: Payload,
-    tap: Option<Tap>,
+    (payload, tap): (Payload, Option<Tap>),
+    former: Option<Arc<Seat>>,
 ) -> Box<dyn Inbox> {
-    let (sender, inbox) = mpsc::channel(INBOX_MAX);
+    let (sender, inbox) = inbox(seat.mailbox());
+    if let Some(watchdog) = seat.node.watchdog() {
+        watchdog.add(&seat);
+    }
     let tasks = seat.node.shared().tasks.clone();
     let socket = Socket { seat: Arc::clone(&seat), assigns, inbox: sender.clone(), asked: None };
-    tasks.spawn(Task::<C> { seat, socket, inbox, tap }.run(payload));
+    tasks.spawn(Task::<C> { seat, socket, inbox, tap }.run(payload, former));
     Box::new(sender)
 }
 
 struct Task<C: Channel> {
     seat: Arc<Seat>,
     socket: Socket<C>,
-    inbox: mpsc::Receiver<Message<C::Info>>,
+    inbox: Receiver<C::Info>,
     tap: Option<Tap>,
 }
 
@@ -101,9 +77,14 @@ enum Failed {
 }
 
 impl<C: Channel> Task<C> {
-    async fn run(mut self, payload: Payload) {
+    async fn run(mut self, payload: Payload, former: Option<Arc<Seat>>) {
         let seat = Arc::clone(&self.seat);
         let _last = Last(Arc::clone(&seat));
+        if let Some(former) = former {
+            // Also when this one has ended meanwhile: the next one waits for it in turn. What is stuck
+            // does not keep its client out for ever.
+            let _ = timeout(ENDING_TIMEOUT, former.gone()).await;
+        }
         let joined = tokio::select! {
             biased;
             _ = seat.ended() => return,
@@ -151,8 +132,8 @@ impl<C: Channel> Task<C> {
     async fn serve(&mut self, channel: &mut C) -> Reason {
         loop {
             let (event, done) = match self.next().await {
-                Next::End(Reason::Left) => return self.drain(channel).await,
-                Next::End(reason) => return reason,
+                Next::End(Reason::Replaced) => return Reason::Replaced,
+                Next::End(reason) => return self.drain(channel, reason).await,
                 Next::Lost => {
                     let why = Error::new("limits.mailbox_bytes of broadcasts wait for it");
                     ("handle_out".into(), Err(Failed::Error(why)))
@@ -191,16 +172,17 @@ impl<C: Channel> Task<C> {
         }
     }
 
-    /// Does what the client asked before it left.
-    async fn drain(&mut self, channel: &mut C) -> Reason {
-        self.inbox.close();
-        while let Some(message) = self.inbox.recv().await {
+    /// Does what the client asked before it was gone.
+    async fn drain(&mut self, channel: &mut C, reason: Reason) -> Reason {
+        // Not those that come meanwhile: tasks may go on sending.
+        for _ in 0..self.inbox.len() {
+            let Some(message) = self.inbox.recv().await else { break };
             let (event, done) = self.handle(channel, message).await;
-            if let Some(reason @ Reason::Crashed) = self.conclude(&event, done) {
-                return reason;
+            if let Some(sooner) = self.conclude(&event, done) {
+                return sooner;
             }
         }
-        Reason::Left
+        reason
     }
 
     /// The event's name, and what became of it.
@@ -242,20 +224,28 @@ impl<C: Channel> Task<C> {
             Ok(Outcome::NoReply) => (None, false),
             Ok(Outcome::Reply(reply)) => (Some(reply), false),
             Ok(Outcome::Stop(reply)) => (reply, true),
-            Err(failed) => {
-                crashed(&self.seat, event, failed);
-                self.seat.give(Verdict::Crashed);
-                return Some(Reason::Crashed);
-            }
+            Err(failed) => return Some(self.fail(event, failed)),
         };
         if let (Some(reply), Some(reference)) = (reply, self.socket.asked.take()) {
-            // One that is over has nobody to answer.
-            let _ = self.seat.reply(&reference, &reply);
+            self.seat.reply(&reference, &reply);
         }
         stop.then(|| {
             self.seat.give(Verdict::Stopped);
             Reason::Stopped
         })
+    }
+
+    /// A callback has failed. An error may come of the client's end, when there is nobody to tell; a panic
+    /// is never right.
+    fn fail(&self, event: &str, failed: Failed) -> Reason {
+        if let (Failed::Error(error), Some(reason)) = (&failed, self.seat.over()) {
+            let (node, topic) = (&self.seat.node.shared().name, self.seat.topic());
+            debug!(%node, %topic, event, "failed after the channel's end: {error}");
+            return reason;
+        }
+        crashed(&self.seat, event, failed);
+        self.seat.give(Verdict::Crashed);
+        Reason::Crashed
     }
 
     async fn terminate(mut self, channel: C, reason: Reason) {
@@ -295,33 +285,22 @@ async fn expired(seat: &Seat) -> Reason {
     reason
 }
 
-/// Runs a callback: catches its panic, and names it if it takes too long.
+/// Runs a callback: catches its panic, and has it named if it takes too long.
 async fn watch<T>(
     seat: &Seat,
     event: &str,
     callback: impl Future<Output = T>,
 ) -> Result<T, Box<dyn Any + Send>> {
-    let limit = seat.node.slow_after();
-    let begun = Instant::now();
-    let mut callback = std::pin::pin!(AssertUnwindSafe(callback).catch_unwind());
-    tokio::select! {
-        biased;
-        done = &mut callback => {
-            // One that never awaits is seen only now.
-            if begun.elapsed() >= limit {
-                slow(seat, event, begun.elapsed());
-            }
-            return done;
+    /// Also when the callback is given up.
+    struct Ran<'a>(&'a Seat);
+    impl Drop for Ran<'_> {
+        fn drop(&mut self) {
+            self.0.running.end(self.0);
         }
-        () = sleep(limit) => slow(seat, event, limit),
     }
-    callback.await
-}
-
-fn slow(seat: &Seat, event: &str, took: Duration) {
-    let (shared, topic) = (seat.node.shared(), seat.topic());
-    warn!(node = %shared.name, %topic, event, "slow handler: {took:?} and more");
-    shared.stats.slow_handlers.fetch_add(1, Ordering::Relaxed);
+    seat.running.begin(event);
+    let _ran = Ran(seat);
+    AssertUnwindSafe(callback).catch_unwind().await
 }
 
 fn crashed(seat: &Seat, event: &str, failed: Failed) {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     config::{self, ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
     pubsub::{Overflow, Payload},
-    socket::reserved_event,
+    socket::{EVENT_LEN_MAX, reserved_event},
 };
 
 /// Bytes of the largest meta that a client may be listed with.
@@ -17,9 +17,6 @@ const META_LEN_MAX: usize = 4 * 1024;
 
 /// Members of every meta in a list.
 const NODE_MEMBERS: [&str; 2] = ["phx_ref", "phx_ref_prev"];
-
-/// Bytes of the longest event name.
-const EVENT_LEN_MAX: usize = 255;
 
 /// Start of the topics that name sockets; see [`socket_id`].
 const SOCKET_TOPICS: &str = "users_socket:";

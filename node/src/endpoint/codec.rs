@@ -1,6 +1,7 @@
 //! What a client's bytes mean, and what its connection itself says, by the kind of that.
 
 use std::{
+    ops::ControlFlow,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,7 +13,9 @@ use crate::websocket::{Decoder, Message, Rules, close, pong};
 
 /// How a client's bytes become messages.
 pub(super) trait Codec: Default + Unpin {
-    /// Takes the next bytes, which it may change, and hands on each message that they make whole.
+    /// Takes the next bytes, which it may change, and hands on each message that they make whole, until
+    /// `on_message` wants no more for now. Returns how many of the last bytes were not taken then: they
+    /// come first at the next call.
     ///
     /// # Errors
     /// The first rule that was broken, or the first error of `on_message`. What comes later is ignored.
@@ -20,8 +23,8 @@ pub(super) trait Codec: Default + Unpin {
         &mut self,
         bytes: &mut [u8],
         rules: &Rules,
-        on_message: impl FnMut(Heard<'_>) -> Result<(), End>,
-    ) -> Result<(), End>;
+        on_message: impl FnMut(Heard<'_>) -> Result<ControlFlow<()>, End>,
+    ) -> Result<usize, End>;
 
     /// The last words to a client: why its connection is closed.
     fn last_words(code: u16, reason: &str) -> Bytes;
@@ -53,8 +56,8 @@ impl Codec for WebSocket {
         &mut self,
         bytes: &mut [u8],
         rules: &Rules,
-        mut on_message: impl FnMut(Heard<'_>) -> Result<(), End>,
-    ) -> Result<(), End> {
+        mut on_message: impl FnMut(Heard<'_>) -> Result<ControlFlow<()>, End>,
+    ) -> Result<usize, End> {
         self.0.decode(bytes, rules, |message| {
             on_message(match message {
                 Message::Text(text) => Heard::Text(text),

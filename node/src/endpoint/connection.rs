@@ -33,7 +33,7 @@ use crate::{
     websocket::{FrameBuf, Rules},
 };
 
-use hosted::Hosted;
+use hosted::{Hosted, Hosting};
 
 /// A state up to this long is copied into each client's frame; a longer one is shared by all.
 const STATE_COPIED_MAX: usize = 4 * 1024;
@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) mailbox: Arc<Mailbox>,
     client: Box<Client>,
     socket: Socket<Membership>,
+    /// Once it has channels of the application.
+    hosting: Option<Box<Hosting>>,
     _named: Option<Named>,
     _listed: Listed,
 }
@@ -93,6 +95,7 @@ impl Connection {
             socket: Socket::new(client.version, &shared.limits, shared.clock.now()),
             shared: Arc::clone(shared),
             client: Box::new(client),
+            hosting: None,
             _named: named,
             _listed: listed,
             mailbox,
@@ -205,7 +208,7 @@ impl Connection {
     // === what the client asks ===
 
     fn carry_out(&mut self, flush: &mut Flush) {
-        while let Some(action) = self.socket.poll_action() {
+        while let Some(action) = self.next_action() {
             match action {
                 Action::Send(frame) => self.send(frame, flush),
                 Action::Join { id, route, topic, payload } => {
@@ -224,6 +227,11 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// What waits behind a push that is held back waits on.
+    fn next_action(&mut self) -> Option<Action<Membership>> {
+        if self.is_held() { self.socket.poll_other_action() } else { self.socket.poll_action() }
     }
 
     fn send(&self, frame: Frame, flush: &mut Flush) {

@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    ops::ControlFlow,
     pin::Pin,
     sync::atomic::Ordering,
     task::{Context, Poll, ready},
@@ -127,7 +128,8 @@ impl<S: Stream, C: Codec> Driver<S, C> {
                 mailbox.hear(self.connection.now());
                 return Poll::Pending;
             }
-            if let Err(end) = ready!(self.poll_read(cx)) {
+            let done = if self.connection.is_held() { self.go_on() } else { self.poll_read(cx) };
+            if let Err(end) = ready!(done) {
                 return Poll::Ready(end);
             }
         }
@@ -143,11 +145,28 @@ impl<S: Stream, C: Codec> Driver<S, C> {
         })
     }
 
+    /// Goes on with what was read, if the channel that it waits for has room by now. Whatever makes room
+    /// wakes this task.
+    fn go_on(&mut self) -> Poll<Result<(), End>> {
+        let mut flush = Flush::of_input(self.connection.shared.registry.latency());
+        let done = match self.connection.go_on(&mut flush) {
+            Some(mut rest) => self.take(&mut rest, flush),
+            None => {
+                self.connection.mailbox.stop_listening();
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(done)
+    }
+
     /// Takes what the client sent, and writes what came of it once it is all taken.
     fn handle(&mut self, bytes: &mut [u8]) -> Result<(), End> {
-        let shared = &self.connection.shared;
+        let flush = Flush::of_input(self.connection.shared.registry.latency());
+        self.take(bytes, flush)
+    }
+
+    fn take(&mut self, bytes: &mut [u8], mut flush: Flush) -> Result<(), End> {
         let rules = self.connection.rules();
-        let mut flush = Flush::of_input(shared.registry.latency());
         self.connection.mailbox.hear(self.connection.now());
         let mut frames = 0;
         let connection = &mut self.connection;
@@ -160,14 +179,22 @@ impl<S: Stream, C: Codec> Driver<S, C> {
                 Heard::Pong => {}
                 Heard::Closed(code) => return Err(End::Closed(code)),
             }
-            Ok(())
+            Ok(if connection.is_held() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
         });
         self.connection.shared.stats.frames_in.fetch_add(frames, Ordering::Relaxed);
         let writing = flush.write();
         if !writing.is_done() {
             self.writing = Some(writing);
         }
-        done
+        let left = done?;
+        if left > 0 {
+            self.connection.keep(&bytes[bytes.len() - left..]);
+        }
+        Ok(())
     }
 
     /// Leaves all topics and begins to close.

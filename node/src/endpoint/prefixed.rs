@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -59,28 +60,33 @@ impl Codec for Prefixed {
         &mut self,
         bytes: &mut [u8],
         rules: &Rules,
-        mut on_message: impl FnMut(Heard<'_>) -> Result<(), End>,
-    ) -> Result<(), End> {
+        mut on_message: impl FnMut(Heard<'_>) -> Result<ControlFlow<()>, End>,
+    ) -> Result<usize, End> {
         let mut rest = &*bytes;
         // Stays if this returns early.
         let mut cut = match mem::replace(&mut self.state, State::Over) {
             State::Idle => None,
             State::Cut(cut) => Some(cut),
-            State::Over => return Ok(()),
+            State::Over => return Ok(0),
         };
         while !rest.is_empty() {
-            if let Some(under_way) = &mut cut {
+            let wanted = if let Some(under_way) = &mut cut {
                 let Some(payload) = under_way.take(&mut rest, rules)? else { continue };
-                on_message(message(payload)?)?;
+                let wanted = on_message(message(payload)?)?;
                 cut = None;
+                wanted
             } else if let Some(payload) = take_whole(&mut rest, rules)? {
-                on_message(message(payload)?)?;
+                on_message(message(payload)?)?
             } else {
                 cut = Some(Box::default());
+                ControlFlow::Continue(())
+            };
+            if wanted.is_break() {
+                break;
             }
         }
         self.state = cut.map_or(State::Idle, State::Cut);
-        Ok(())
+        Ok(rest.len())
     }
 
     /// A text message, as a stream has no close frame.
@@ -159,17 +165,29 @@ mod tests {
     /// What was heard of some chunks, and the code of the end.
     fn heard(codec: &mut Prefixed, chunks: &[&[u8]]) -> (Vec<String>, Option<u16>) {
         let mut heard = Vec::new();
-        for chunk in chunks {
-            let done = codec.decode(&mut chunk.to_vec(), &RULES, |message| {
+        let mut chunks = chunks.iter().map(|chunk| chunk.to_vec());
+        let mut chunk = Vec::new();
+        loop {
+            if chunk.is_empty() {
+                let Some(next) = chunks.next() else { break };
+                chunk = next;
+            }
+            let before = heard.len();
+            let done = codec.decode(&mut chunk, &RULES, |message| {
                 heard.push(match message {
                     Heard::Text(text) => text.to_owned(),
                     Heard::Binary(data) => format!("binary {}", data.escape_ascii()),
                     Heard::Ping(_) | Heard::Pong | Heard::Closed(_) => unreachable!(),
                 });
-                Ok(())
+                // Every third one is enough for now.
+                let pause = heard.len().is_multiple_of(3);
+                Ok(if pause { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             });
-            if let Err(End::Close(close)) = done {
-                return (heard, Some(close.code));
+            assert!(heard.len() <= before + 3);
+            match done {
+                Ok(left) => chunk = chunk.split_off(chunk.len() - left),
+                Err(End::Close(close)) => return (heard, Some(close.code)),
+                Err(End::Closed(_) | End::Gone) => break,
             }
         }
         (heard, None)

@@ -61,7 +61,7 @@ enum ConnectError {
     Timeout,
     #[error("the connect is over {CONNECT_MAX} bytes")]
     TooLong,
-    #[error(r#"the connect is not JSON {{"path":"/socket","vsn":"2.0.0","params":{{…}}}}: {0}"#)]
+    #[error(r#"the connect is not JSON {{"path":"/socket","vsn":"2.0.0","params":{{…}}}}: {}"#, app::Unquoted(.0))]
     Malformed(#[from] serde_json::Error),
     #[error("there is no socket at this path: connect to {PATH}")]
     Path,

@@ -115,6 +115,9 @@ pub enum Pushed {
 /// The part of the limit that may wait without anybody having tried to write it.
 const UNTRIED: u32 = 4;
 
+/// In place of the time at which a client was heard.
+const NOT_LISTENING: u32 = u32::MAX;
+
 /// Bytes of answers that a client may leave unread before it gets no further ones.
 pub const UNREAD_MAX: usize = 128 * 1024;
 
@@ -260,6 +263,11 @@ impl Mailbox {
             inner.joined.get_or_insert_default().push(Control::Called { channel });
             wake(inner);
         }
+    }
+
+    /// Has the owner look again at what it waits for outside of the mailbox.
+    pub fn nudge(&self) {
+        wake(self.lock());
     }
 
     /// Diffs of the channel are queued again; call it under the lock that publishes them.
@@ -546,6 +554,11 @@ impl Mailbox {
         self.heard.store(now, Relaxed);
     }
 
+    /// The client is not listened to for now: until it is [heard](Self::hear), its silence is no fault.
+    pub fn stop_listening(&self) {
+        self.heard.store(NOT_LISTENING, Relaxed);
+    }
+
     /// The client took something.
     pub fn note_progress(&self) {
         self.lock().blocked = 0;
@@ -563,7 +576,10 @@ impl Mailbox {
     /// to ask again.
     pub fn expire(&self, now: u32, timeout: u32) -> Option<u32> {
         let Inner { blocked, last, .. } = *self.lock();
-        let heard = self.heard.load(Relaxed);
+        let heard = match self.heard.load(Relaxed) {
+            NOT_LISTENING => now,
+            heard => heard,
+        };
         if last {
             // Its owner has a timeout of its own.
             return None;

@@ -16,7 +16,7 @@ pub(super) const REF_LEN_MAX: usize = 1024;
 const PROTOCOL_PREFIX: &str = "phx_";
 
 /// Events that a relay's clients may not publish, besides those of the protocol.
-const FORGEABLE: [&str; 4] = ["presence_state", "presence_diff", "presence_count", "disconnect"];
+const FORGEABLE: [&str; 4] = ["presence_state", "presence_diff", "presence_count", DISCONNECT];
 
 /// A wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,6 +133,12 @@ pub(crate) fn encode_broadcast(
 pub(super) fn protocol_event(event: &str) -> bool {
     event.starts_with(PROTOCOL_PREFIX)
 }
+
+/// The event that closes the sockets of an id, on whose topic it is broadcast, instead of being delivered.
+pub(crate) const DISCONNECT: &str = "disconnect";
+
+/// Bytes of the longest event name: binary frames have a byte for it.
+pub(crate) const EVENT_LEN_MAX: usize = 255;
 
 /// Whether a relay refuses `event` from clients: the protocol's own events, presence that could be
 /// forged, and the order to disconnect.

@@ -32,7 +32,8 @@ pub(crate) use action::{Action, Close, Ended, Frame, Push};
 pub(crate) use channels::ChannelId;
 pub(crate) use letterhead::Letterhead;
 pub(crate) use message::{
-    Ref, Status, Version, encode_broadcast, has_lone_surrogate, reserved_event,
+    DISCONNECT, EVENT_LEN_MAX, Ref, Status, Version, encode_broadcast, has_lone_surrogate,
+    reserved_event,
 };
 pub(crate) use params::{InvalidQuery, Param, Params};
 pub(crate) use session::{Limits, Refused, Socket};

@@ -73,7 +73,8 @@ pub(crate) struct Socket<D> {
     /// `None` unless a rate is limited.
     rates: Option<Box<Rates>>,
     queued_bytes: usize,
-    /// What waited behind the join that was answered last.
+    /// What waited behind joins that are answered by now.
+    #[expect(clippy::box_collection, reason = "one word in every idle socket instead of four")]
     released: Option<Box<Released>>,
     refused: Refused,
     out: Outbox<D>,
@@ -90,13 +91,9 @@ pub(crate) struct Refused {
     pub(crate) formless: u32,
 }
 
-/// Pushes whose join is answered, handed out one after another: each may end the channel.
-#[derive(Debug)]
-struct Released {
-    id: ChannelId,
-    topic: Topic,
-    pushes: VecDeque<QueuedPush>,
-}
+/// Pushes whose join is answered, with the channel and its topic. They are handed out one after another:
+/// each may end the channel.
+type Released = VecDeque<(ChannelId, Topic, QueuedPush)>;
 
 #[derive(Debug)]
 struct Rates {
@@ -231,11 +228,16 @@ impl<D> Socket<D> {
                 return Some(action);
             }
             let mut released = self.released.take()?;
-            let push = released.pushes.pop_front()?;
+            let (id, topic, push) = released.pop_front()?;
             self.queued_bytes = self.queued_bytes.saturating_sub(push.frame_len);
-            self.deliver(released.id, &released.topic, push);
+            self.deliver(id, &topic, push);
             self.released = Some(released);
         }
+    }
+
+    /// As [`Self::poll_action`], but for an [`Action::Push`]: those stay where they are.
+    pub(crate) fn poll_other_action(&mut self) -> Option<Action<D>> {
+        self.out.pop()
     }
 
     /// The next effect, if it is a frame to the client.
@@ -258,7 +260,8 @@ impl<D> Socket<D> {
         self.out.answer_join(channel, &joining.reference, Status::Ok, response);
         self.out.close(&topic, &joining.closes);
         if !joining.pushes.is_empty() {
-            self.released = Some(Box::new(Released { id, topic, pushes: joining.pushes }));
+            let pushes = joining.pushes.into_iter().map(|push| (id, topic.clone(), push));
+            self.released.get_or_insert_default().extend(pushes);
         }
     }
 

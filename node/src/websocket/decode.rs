@@ -1,6 +1,6 @@
 //! A client's bytes, as they come, to its messages.
 
-use std::mem;
+use std::{mem, ops::ControlFlow};
 
 use super::{
     Violation,
@@ -48,7 +48,8 @@ enum State {
 
 impl Decoder {
     /// Takes the next bytes, whose mask is taken off in place, and hands on each message that they make
-    /// whole, in order.
+    /// whole, in order, until `on_message` wants no more for now. Returns how many of the last bytes were
+    /// not taken then: they come first at the next call.
     ///
     /// # Errors
     /// The first rule that was broken, or the first error of `on_message`. After an error, as after
@@ -57,13 +58,13 @@ impl Decoder {
         &mut self,
         mut bytes: &mut [u8],
         rules: &Rules,
-        mut on_message: impl FnMut(Message<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut on_message: impl FnMut(Message<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<usize, E> {
         // Stays if this returns early.
         let mut cut = match mem::replace(&mut self.0, State::Over) {
             State::Idle => None,
             State::Cut(cut) => Some(cut),
-            State::Over => return Ok(()),
+            State::Over => return Ok(0),
         };
         let mut deliver = |kind: Kind, payload: &[u8]| -> Result<End, E> {
             let inflated;
@@ -74,8 +75,12 @@ impl Decoder {
                 payload
             };
             let message = message(kind.opcode, payload)?;
-            on_message(message)?;
-            Ok(if matches!(message, Message::Close(_)) { End::Closed } else { End::Open })
+            let wanted = on_message(message)?;
+            Ok(match message {
+                Message::Close(_) => End::Closed,
+                _ if wanted.is_break() => End::Paused,
+                _ => End::Open,
+            })
         };
         while !bytes.is_empty() {
             let end = if let Some(under_way) = &mut cut {
@@ -94,12 +99,14 @@ impl Decoder {
                 cut = Some(Box::default());
                 End::Open
             };
-            if end == End::Closed {
-                return Ok(());
+            match end {
+                End::Open => {}
+                End::Paused => break,
+                End::Closed => return Ok(0),
             }
         }
         self.0 = cut.map_or(State::Idle, State::Cut);
-        Ok(())
+        Ok(bytes.len())
     }
 }
 
@@ -107,6 +114,7 @@ impl Decoder {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
+    Paused,
     Closed,
 }
 
@@ -266,8 +274,8 @@ mod tests {
         }
     }
 
-    fn decode(decoder: &mut Decoder, mut bytes: Vec<u8>) -> Result<(), Violation> {
-        decoder.decode(&mut bytes, &RULES, |_| Ok(()))
+    fn decode(decoder: &mut Decoder, mut bytes: Vec<u8>) -> Result<usize, Violation> {
+        decoder.decode(&mut bytes, &RULES, |_| Ok(ControlFlow::Continue(())))
     }
 
     #[test]

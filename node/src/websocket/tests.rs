@@ -4,6 +4,8 @@ mod deflated;
 mod oracle;
 mod rules;
 
+use std::ops::ControlFlow;
+
 use super::{Decoder, Message, Rules, Violation};
 
 /// A [`Message`] that is kept.
@@ -39,10 +41,35 @@ fn decode<'a>(
     for chunk in chunks {
         let result = decoder.decode(&mut chunk.to_vec(), rules, |message| {
             messages.push(message.into());
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         // What comes after an error is ignored, so only the first call reports one.
-        end = end.and(result);
+        end = end.and(result.map(|left| assert_eq!(left, 0)));
+    }
+    (messages, end)
+}
+
+/// The same, by a decoder that stops after each message.
+fn decode_one_by_one<'a>(
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    rules: &Rules,
+) -> (Vec<Kept>, Result<(), Violation>) {
+    let mut decoder = Decoder::default();
+    let mut messages = Vec::new();
+    let mut end = Ok(());
+    for chunk in chunks {
+        let mut rest = chunk.to_vec();
+        while !rest.is_empty() {
+            let before = messages.len();
+            let result = decoder.decode(&mut rest, rules, |message| {
+                messages.push(message.into());
+                Ok(ControlFlow::Break(()))
+            });
+            assert!(messages.len() <= before + 1);
+            let left = *result.as_ref().unwrap_or(&0);
+            rest = rest.split_off(rest.len() - left);
+            end = end.and(result.map(drop));
+        }
     }
     (messages, end)
 }

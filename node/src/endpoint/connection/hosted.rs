@@ -26,6 +26,26 @@ pub(super) struct Hosted {
     shared: Arc<Shared>,
 }
 
+/// What a socket with channels of the application has besides them.
+#[derive(Default)]
+pub(super) struct Hosting {
+    /// Why the client is not listened to.
+    held: Option<Hold>,
+    /// Bytes of the client that were read and not taken since.
+    rest: Vec<u8>,
+    /// Channels that have ended for the client, and whose task goes on; gone ones may be among them.
+    /// There are no more than the socket may have joined, twice at the worst.
+    ending: Vec<Arc<Seat>>,
+}
+
+/// What has to be before the client is listened to again.
+enum Hold {
+    /// The channel has room for this.
+    Push(ChannelId, Asked),
+    /// Fewer channels are ending.
+    Ending,
+}
+
 /// What a subscribed client holds.
 type Held = (Option<Tracked>, Option<Observation>, Subscription);
 
@@ -45,7 +65,8 @@ impl Connection {
         let tap = (!host.intercepts().is_empty()).then(|| Tap::new(shared));
         let tapped = tap.as_ref().map(|tap| Arc::clone(tap.mailbox()));
         let payload = Payload::raw_json(payload);
-        match host.open(Arc::clone(&seat), Arc::clone(assigns), payload, tap) {
+        let former = self.hosting.as_deref().and_then(|hosting| hosting.former(seat.topic()));
+        match host.open(Arc::clone(&seat), Arc::clone(assigns), payload, tap, former) {
             Ok(inbox) => {
                 let hosted = Hosted { seat, inbox, tap: tapped, shared: Arc::clone(shared) };
                 if let Some(Some(member)) = self.socket.data_mut(id) {
@@ -59,15 +80,67 @@ impl Connection {
         }
     }
 
-    /// Hands an event to a channel's task, which answers it.
-    pub(super) fn ask(&self, push: &Push<'_>) -> Result<(), Refusal> {
+    /// Hands an event to a channel's task, which answers it; while that has no room, the client is not
+    /// listened to.
+    pub(super) fn ask(&mut self, push: &Push<'_>) -> Result<(), Refusal> {
         let Some(hosted) = self.hosted(push.id) else {
             return Ok(());
         };
         let payload = Payload::of(push.payload).ok_or(Refusal::NotRealtime)?;
         let event = (*push.event).into();
         let asked = Asked { event, payload, reference: Ref::copied(&push.reference) };
-        if hosted.inbox.offer(asked) { Ok(()) } else { Err(Refusal::TooMany) }
+        if let Err(asked) = hosted.inbox.offer(asked) {
+            self.hosting.get_or_insert_default().held = Some(Hold::Push(push.id, asked));
+        }
+        Ok(())
+    }
+
+    /// Whether the client is not listened to, for a channel has to catch up first.
+    pub(in crate::endpoint) fn is_held(&self) -> bool {
+        self.hosting.as_ref().is_some_and(|hosting| hosting.held.is_some())
+    }
+
+    /// Keeps bytes that were read until the client is listened to again.
+    pub(in crate::endpoint) fn keep(&mut self, rest: &[u8]) {
+        self.hosting.get_or_insert_default().rest = rest.to_vec();
+    }
+
+    /// Listens to the client again, if that can be: what comes first are the bytes that it gives back.
+    /// Else whatever makes it possible nudges the mailbox.
+    pub(in crate::endpoint) fn go_on(&mut self, flush: &mut Flush) -> Option<Vec<u8>> {
+        match self.hosting.as_mut().and_then(|hosting| hosting.held.take()) {
+            Some(Hold::Push(id, asked)) => {
+                // A channel that has ended meanwhile has told the client.
+                if let Some(hosted) = self.hosted(id)
+                    && let Err(asked) = hosted.inbox.offer(asked)
+                {
+                    self.hosting.get_or_insert_default().held = Some(Hold::Push(id, asked));
+                }
+            }
+            Some(Hold::Ending) => self.bound_ending(),
+            None => {}
+        }
+        // Pushes that waited behind a join come before what was read.
+        self.carry_out(flush);
+        let hosting = self.hosting.as_mut()?;
+        hosting.held.is_none().then(|| std::mem::take(&mut hosting.rest))
+    }
+
+    /// Remembers a channel whose task has yet to end.
+    fn linger(&mut self, seat: Arc<Seat>) {
+        self.hosting.get_or_insert_default().ending.push(seat);
+        self.bound_ending();
+    }
+
+    /// Holds the client back while as many of its channels are ending as it may have joined.
+    fn bound_ending(&mut self) {
+        let most = self.shared.limits.channels_max;
+        if let Some(hosting) = &mut self.hosting {
+            hosting.ending.retain(|seat| !seat.is_gone());
+            if hosting.ending.len() >= most && hosting.held.is_none() {
+                hosting.held = Some(Hold::Ending);
+            }
+        }
     }
 
     /// Does what a channel's task has decided.
@@ -77,6 +150,11 @@ impl Connection {
             None => {}
             Some(Verdict::Joined { reply, presence }) => {
                 if let Err(error) = self.admit(id, &reply, &presence, flush) {
+                    if let Some(hosted) = self.hosted(id) {
+                        let seat = Arc::clone(&hosted.seat);
+                        seat.end(Reason::Refused);
+                        self.linger(seat);
+                    }
                     self.refuse_join(id, refusal_of(error));
                 }
             }
@@ -100,18 +178,17 @@ impl Connection {
         let Other::Hosted(hosted) = *other else {
             return;
         };
-        let reason = match why {
+        match why {
             Ended::Left => {
                 let socket = &mut self.socket;
                 let farewell = || std::iter::from_fn(|| socket.poll_frame()).collect();
                 hosted.seat.leave(interest, farewell);
-                return;
             }
-            Ended::Replaced => Reason::Replaced,
-            Ended::Stopped => Reason::Stopped,
-            Ended::Crashed => Reason::Crashed,
-        };
-        hosted.seat.end(reason);
+            Ended::Replaced => hosted.seat.end(Reason::Replaced),
+            Ended::Stopped => hosted.seat.end(Reason::Stopped),
+            Ended::Crashed => hosted.seat.end(Reason::Crashed),
+        }
+        self.linger(Arc::clone(&hosted.seat));
     }
 
     /// Diffs did not fit into the mailbox: false unless the channel is one of the application's.
@@ -217,6 +294,13 @@ impl Connection {
             Other::Hosted(hosted) => Some(hosted),
             Other::Joining(_) | Other::Realtime(_) => None,
         }
+    }
+}
+
+impl Hosting {
+    /// The last channel of a topic that has not ended altogether.
+    fn former(&self, topic: &Topic) -> Option<Arc<Seat>> {
+        self.ending.iter().rfind(|seat| seat.topic() == topic).cloned()
     }
 }
 

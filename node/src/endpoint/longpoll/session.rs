@@ -140,8 +140,18 @@ impl Session {
         if timing == Timing::Nothing { Poll::Pending } else { self.timer.as_mut().poll(cx) }
     }
 
-    /// Takes some of the client's frames; false when there are none, or the client has to read first.
+    /// Takes some of the client's frames; false when there are none, or the client has to read first, or a
+    /// channel has to catch up.
     fn take_frames(&mut self) -> Result<bool, Close> {
+        if self.connection.is_held() {
+            let mut flush = Flush::new();
+            let goes_on = self.connection.go_on(&mut flush).is_some();
+            if goes_on {
+                self.writing = Some(flush.write());
+                self.answer_taken();
+            }
+            return Ok(goes_on);
+        }
         if self.posting.is_none()
             && let Some(frames) = self.entry.door().take_frames()
         {
@@ -158,6 +168,7 @@ impl Session {
         let mut flush = Flush::of_input(shared.registry.latency());
         let mut left = SLICE;
         while left > 0
+            && !self.connection.is_held()
             && let Some(frame) = posting.frames.pop()
         {
             left = left.saturating_sub(frame.bytes().len());
@@ -168,12 +179,19 @@ impl Session {
             }
         }
         self.writing = Some(flush.write());
-        if posting.frames.is_empty() {
-            posting.end(Posted::Taken);
-        } else {
-            self.posting = Some(posting);
-        }
+        self.posting = Some(posting);
+        self.answer_taken();
         Ok(true)
+    }
+
+    /// Answers a POST of which nothing is left to take.
+    fn answer_taken(&mut self) {
+        let taken = |posting: &mut Box<Posting>| posting.frames.is_empty();
+        if !self.connection.is_held()
+            && let Some(posting) = self.posting.take_if(taken)
+        {
+            posting.end(Posted::Taken);
+        }
     }
 
     fn handle(&mut self, frame: &ClientFrame, flush: &mut Flush) -> Result<(), Close> {

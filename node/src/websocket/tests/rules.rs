@@ -1,6 +1,8 @@
 //! Each rule of RFC 6455, with its bytes.
 
-use super::{Decoder, Kept, Message, Rules, Violation, client_frame, decode};
+use std::ops::ControlFlow;
+
+use super::{Decoder, Kept, Message, Rules, Violation, client_frame, decode, decode_one_by_one};
 
 const RULES: Rules = Rules { message_max: 1000, inflate: false };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -10,6 +12,10 @@ fn verdict(frames: &[Vec<u8>]) -> (Vec<Kept>, Result<(), Violation>) {
     let bytes = frames.concat();
     let whole = decode([bytes.as_slice()], &RULES);
     assert_eq!(decode(bytes.chunks(1), &RULES), whole, "chunks do not matter");
+    for size in [7, bytes.len().max(1)] {
+        let one_by_one = decode_one_by_one(bytes.chunks(size), &RULES);
+        assert_eq!(one_by_one, whole, "pauses do not matter");
+    }
     whole
 }
 
@@ -200,9 +206,10 @@ fn nothing_is_read_after_the_reader_has_had_enough() {
         })
     };
     assert_eq!(read(&mut decoder), Err(Enough::Messages));
-    assert_eq!(read(&mut decoder), Ok(()));
+    assert_eq!(read(&mut decoder), Ok(0));
     assert_eq!(seen, 1);
-    let unmasked = Decoder::default().decode(&mut [0x81, 0x00], &RULES, |_| Ok(()));
+    let unmasked =
+        Decoder::default().decode(&mut [0x81, 0x00], &RULES, |_| Ok(ControlFlow::Continue(())));
     assert_eq!(unmasked, Err(Enough::Violation(Violation::Unmasked)));
 }
 
@@ -211,12 +218,12 @@ fn a_whole_frame_is_read_where_it_lies() {
     let mut bytes = frame(0x82, b"abc");
     let range = bytes.as_ptr_range();
     let mut lies_there = false;
-    let read: Result<(), Violation> = Decoder::default().decode(&mut bytes, &RULES, |message| {
+    let read: Result<usize, Violation> = Decoder::default().decode(&mut bytes, &RULES, |message| {
         lies_there =
             matches!(message, Message::Binary(payload) if range.contains(&payload.as_ptr()));
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     });
-    assert_eq!(read, Ok(()));
+    assert_eq!(read, Ok(0));
     assert!(lies_there);
 }
 

@@ -55,6 +55,18 @@ fn a_client_that_takes_a_little_now_and_then_stays() {
 }
 
 #[test]
+fn a_client_that_is_not_listened_to_is_not_silent() {
+    let mailbox = mailbox();
+    mailbox.stop_listening();
+    for now in (150..1000).step_by(50) {
+        assert_eq!(mailbox.expire(now, TIMEOUT), Some(now + TIMEOUT));
+    }
+    mailbox.hear(1000);
+    assert_eq!(mailbox.expire(1049, TIMEOUT), Some(1050));
+    assert_eq!(mailbox.expire(1050, TIMEOUT), None);
+}
+
+#[test]
 fn a_clock_that_stands_behind_closes_nobody() {
     let mailbox = mailbox();
     mailbox.note_blocked(100);
