@@ -115,13 +115,13 @@ impl Channel for Callbacks {
         event: &str,
         payload: Payload,
         socket: &mut Socket<Self>,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         match socket.assigns().as_str() {
             "panic" => panic!("{event} was asked to panic"),
             "member" => socket.push(event, payload)?,
             _ => socket.push(event, json!({ "for": "members" }))?,
         }
-        Ok(())
+        Ok(Outcome::NoReply)
     }
 
     async fn handle_info(

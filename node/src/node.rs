@@ -32,6 +32,7 @@ use crate::{
     pubsub::{CloseReason, Registry, Routes},
     socket::Limits,
     sockets::Sockets,
+    telemetry::Tally,
     tracker::{Clock, Tracker},
 };
 
@@ -129,7 +130,7 @@ pub(crate) struct Stats {
     /// Callbacks of the application that failed or panicked.
     pub(crate) channel_crashes: AtomicU64,
     /// Callbacks of the application that took too long.
-    pub(crate) slow_handlers: AtomicU64,
+    pub(crate) slow_handlers: Tally,
 }
 
 /// All that the parts of one node share. Two nodes of one process share nothing.

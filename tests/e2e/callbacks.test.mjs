@@ -181,7 +181,7 @@ story("callbacks: a slow handler is named and counted, and holds up no other cha
   assert.deepEqual(await other.ask(["1", "3", TOPIC, "now", {}]), reply("1", "3"));
   assert.deepEqual(await socket.ask(["1", "4", TOPIC, "now", {}]), reply("1", "2"));
   await logged(node, /slow handler.*topic=callbacks:x event="?slow/);
-  assert.equal(await node.metric("wingbeat_slow_handlers_total"), 1);
+  assert.equal(await node.metric("wingbeat_slow_handlers_total{channel=\"callbacks::Callbacks\"}"), 1);
 });
 
 story("callbacks: a handler that holds its thread is named while it does", async (stage) => {
@@ -191,7 +191,7 @@ story("callbacks: a handler that holds its thread is named while it does", async
   await logged(node, /slow handler.*topic=callbacks:x event="?block/);
   assert.deepEqual(socket.frames.waiting, [], "it still runs");
   assert.deepEqual(await socket.next(), reply("1", "2"));
-  assert.equal(await node.metric("wingbeat_slow_handlers_total"), 1);
+  assert.equal(await node.metric("wingbeat_slow_handlers_total{channel=\"callbacks::Callbacks\"}"), 1);
 });
 
 // --- more than a channel can take -------------------------------------------------------------------

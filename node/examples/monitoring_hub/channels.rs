@@ -216,8 +216,9 @@ impl Channel for Component {
         event: &str,
         payload: Payload,
         socket: &mut Socket<Self>,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         socket.assigns().history.keep(socket.topic().as_str(), &payload.parse()?);
-        Ok(socket.push(event, payload)?)
+        socket.push(event, payload)?;
+        Ok(Outcome::NoReply)
     }
 }

@@ -83,7 +83,9 @@ pub trait Channel: Send + Sized + 'static {
 
     /// Does what the client asks. An error, or a panic, ends the channel with `phx_error`.
     ///
-    /// Events that begin with `phx_` never come here.
+    /// Events that begin with `phx_` never come here. Once the client is gone, or wants to leave, this may go
+    /// on for 5 seconds; then it is given up where it awaits. A client that leaves is answered
+    /// after that.
     fn handle_in(
         &mut self,
         event: &str,
@@ -92,17 +94,55 @@ pub trait Channel: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Outcome, Error>> + Send;
 
     /// Decides what the client gets of a broadcast whose event [`INTERCEPT`](Self::INTERCEPT) names.
-    /// Unless it is written, the client gets it as it is.
+    /// Unless it is written, the client gets it as it is. A reply as the outcome answers nothing.
+    ///
+    /// What goes through here may arrive after later broadcasts that do not, and after the reply to its
+    /// own push. A channel that does not keep up, so that `limits.mailbox_bytes` of them wait, crashes.
+    ///
+    /// ```
+    /// # use wingbeat::{Channel, Error, Joined, Outcome, Payload, Refused, Socket, Topic};
+    /// # struct User { name: String }
+    /// # struct Room;
+    /// impl Channel for Room {
+    /// #   type Assigns = User;
+    /// #   type Info = ();
+    /// #   async fn join(_: &Topic, _: Payload, _: &mut Socket<Self>) -> Result<Joined<Self>, Refused> {
+    /// #       Ok(Joined::new(Self))
+    /// #   }
+    /// #   async fn handle_in(&mut self, event: &str, _: Payload, _: &mut Socket<Self>) -> Result<Outcome, Error> {
+    /// #       Err(Error::unhandled(event))
+    /// #   }
+    ///     const INTERCEPT: &'static [&'static str] = &["whisper"];
+    ///
+    ///     async fn handle_out(
+    ///         &mut self,
+    ///         event: &str,
+    ///         payload: Payload,
+    ///         socket: &mut Socket<Self>,
+    ///     ) -> Result<Outcome, Error> {
+    ///         #[derive(serde::Deserialize)]
+    ///         struct Whisper { to: String }
+    ///         let Whisper { to } = payload.parse()?;
+    ///         if to == socket.assigns().name {
+    ///             socket.push(event, payload)?;
+    ///         }
+    ///         Ok(Outcome::NoReply)
+    ///     }
+    /// }
+    /// ```
     fn handle_out(
         &mut self,
         event: &str,
         payload: Payload,
         socket: &mut Socket<Self>,
-    ) -> impl Future<Output = Result<(), Error>> + Send {
-        async move { Ok(socket.push(event, payload)?) }
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send {
+        async move {
+            socket.push(event, payload)?;
+            Ok(Outcome::NoReply)
+        }
     }
 
-    /// Takes a message of the application's own tasks.
+    /// Takes a message of the application's own tasks. A reply as the outcome answers nothing.
     fn handle_info(
         &mut self,
         info: Self::Info,
@@ -183,13 +223,14 @@ impl<C> Joined<C> {
         self
     }
 
-    /// Lists the client under a key, with a meta that is a JSON object, and watches: its
-    /// `presence_state` has the client itself.
+    /// Lists the client under a key of 1 to 256 bytes, with a meta that is a JSON object of at most 16 KiB, and
+    /// watches: its `presence_state` has the client itself. To list it without, see
+    /// [`Socket::track`].
     ///
     /// # Errors
     ///
-    /// The meta is no JSON object. A key or meta that is too long refuses the join: the client is told so, and
-    /// the channel ends with [`Reason::Refused`].
+    /// The meta is no JSON object. A key or meta of another length refuses the join: the client is told so,
+    /// and the channel ends with [`Reason::Refused`].
     pub fn track<M: Serialize + ?Sized>(
         mut self,
         key: impl Into<String>,

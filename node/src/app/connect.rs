@@ -44,7 +44,7 @@ impl Connect {
         Ok(serde_json::from_value(serde_json::Value::Object(members.collect()))?)
     }
 
-    /// The headers of the request.
+    /// The headers of the request; none over plain TCP.
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -54,7 +54,19 @@ impl Connect {
         self.peer
     }
 
-    /// What the client gave as its `authToken`.
+    /// What the client gave as its `authToken`; `None` over plain TCP, where it is a parameter like others.
+    ///
+    /// ```
+    /// # use wingbeat::{Accepted, Connect, Refused};
+    /// # fn user_of(token: &str) -> Option<String> { Some(token.to_owned()) }
+    /// struct User { id: String }
+    ///
+    /// async fn connect(connect: Connect) -> Result<Accepted<User>, Refused> {
+    ///     let user = connect.auth_token().and_then(user_of);
+    ///     let id = user.ok_or_else(|| Refused::reason("log in first"))?;
+    ///     Ok(Accepted::new(User { id: id.clone() }).id(format!("users_socket:{id}")))
+    /// }
+    /// ```
     pub fn auth_token(&self) -> Option<&str> {
         self.auth_token.as_deref()
     }

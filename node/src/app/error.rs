@@ -10,8 +10,9 @@ use super::Payload;
 /// Why a handler failed. Its channel crashes: the client gets `phx_error`, joins anew, and the log has
 /// a line with the topic, the event and this.
 ///
-/// Any error becomes one by `?`; of one of JSON, which quotes what a client sent, no more is shown than what
-/// kind it is and where. It is no [`std::error::Error`] itself, which lets it take them all.
+/// Any [`std::error::Error`] becomes one by `?`, and any other by [`new`](Self::new), such as a boxed one or
+/// one of `anyhow`. It is shown with its causes; of one of JSON, which quotes what a client sent, no more is shown
+/// than what kind it is and where.
 ///
 /// ```
 /// fn number(text: &str) -> Result<u32, wingbeat::Error> {
@@ -26,9 +27,9 @@ use super::Payload;
 pub struct Error(Box<dyn error::Error + Send + Sync>);
 
 impl Error {
-    /// An error that says so.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into().into())
+    /// An error that says so: a text, or whatever becomes a boxed error.
+    pub fn new(what: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        Self(what.into())
     }
 
     /// An event that the channel does not know: what [`Channel::handle_in`](super::Channel::handle_in)
@@ -48,7 +49,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.downcast_ref() {
             Some(json) => Unquoted(json).fmt(f),
-            None => self.0.fmt(f),
+            None => f.write_str(&with_causes(&*self.0)),
         }
     }
 }
@@ -57,6 +58,21 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// An error, then what it comes of, unless it says that itself.
+fn with_causes(error: &dyn error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// What is wrong with JSON of a client, and where, without its words: they are no matter of the log.
@@ -138,7 +154,7 @@ pub enum SendError {
     /// The event's name is empty, over 255 bytes, or begins with `phx_`.
     #[error("event {0:?}: want 1 to 255 bytes that do not begin with phx_")]
     InvalidEvent(String),
-    /// The topic is none.
+    /// The topic's name is not valid.
     #[error(transparent)]
     InvalidTopic(#[from] InvalidTopic),
 }
@@ -185,6 +201,22 @@ pub enum ChannelGone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot load the profile")]
+    struct Profile(#[source] fmt::Error);
+
+    #[test]
+    fn an_error_is_shown_with_its_causes_and_may_be_boxed() {
+        let cause = fmt::Error.to_string();
+        let shown = format!("cannot load the profile: {cause}");
+        assert_eq!(Error::from(Profile(fmt::Error)).to_string(), shown);
+        let boxed: Box<dyn error::Error + Send + Sync> = Box::new(Profile(fmt::Error));
+        assert_eq!(Error::new(boxed).to_string(), shown);
+        assert_eq!(Error::new("so").to_string(), "so");
+        let told = InvalidTopic::Empty;
+        assert_eq!(Error::from(SendError::from(told)).to_string(), told.to_string(), "once");
+    }
 
     #[test]
     fn what_a_client_sent_is_not_quoted() {

@@ -51,11 +51,11 @@ impl NodeHandle {
     /// Sends an event to everybody on a topic, on all nodes. When it returns, this node's subscribers
     /// have been written to: what publishes faster waits here.
     ///
-    /// The event `disconnect` on the topic of a socket's id closes the sockets instead.
+    /// The event `disconnect` closes the sockets whose id is the topic, and is never delivered.
     ///
     /// # Errors
     ///
-    /// The topic or the event's name is none.
+    /// The topic's name is not valid, or the event's is not 1 to 255 bytes or begins with `phx_`.
     pub async fn broadcast(
         &self,
         topic: &str,
@@ -110,7 +110,7 @@ impl fmt::Debug for NodeHandle {
 pub struct Presence<'a>(&'a NodeHandle);
 
 impl Presence<'_> {
-    /// Who is on a topic: `{key: {"metas": [meta, …]}}`, the first 10,000 keys.
+    /// Who is on a topic: `{key: {"metas": [meta, …]}}`, the first 10,000 keys in their order.
     pub fn list(&self, topic: &Topic) -> Payload {
         Payload::raw_json(self.0.0.tracker.list(topic, None, LIST_MAX).presences)
     }
@@ -194,8 +194,9 @@ pub enum PresenceEvent {
 }
 
 impl PresenceWatch {
-    /// The next change; `None` once the node stops, or when the changes are not read as fast as they
-    /// come. Nothing is lost when it is given up.
+    /// The next change; `None` once the node stops. Changes of over `limits.mailbox_bytes` that are not
+    /// read are dropped, and a fresh [`PresenceEvent::State`] comes in their place. Nothing is lost
+    /// when this is given up.
     pub async fn next(&mut self) -> Option<PresenceEvent> {
         loop {
             match self.tap.tapped().await {

@@ -3,10 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{
-    Semaphore,
-    mpsc::{self, UnboundedReceiver, UnboundedSender},
-};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{ChannelGone, socket::Asked};
 use crate::pubsub::Mailbox;
@@ -33,13 +30,13 @@ pub(crate) trait Inbox: Send + Sync {
 
 /// The way into an inbox.
 pub(super) struct Sender<I> {
-    queue: UnboundedSender<Message<I>>,
+    queue: mpsc::Sender<Message<I>>,
     room: Arc<Room>,
 }
 
 /// The way out.
 pub(super) struct Receiver<I> {
-    queue: UnboundedReceiver<Message<I>>,
+    queue: mpsc::Receiver<Message<I>>,
     room: Arc<Room>,
 }
 
@@ -62,7 +59,8 @@ struct Taken {
 
 /// The inbox of a channel on a socket with this mailbox.
 pub(super) fn inbox<I>(mailbox: &Arc<Mailbox>) -> (Sender<I>, Receiver<I>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+    // Both have their own room, so that neither keeps the other out: the channel itself is never full.
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX + INFOS_MAX);
     let room = Arc::new(Room {
         taken: Mutex::default(),
         infos: Semaphore::new(INFOS_MAX),
@@ -86,7 +84,7 @@ impl<I: Send> Inbox for Sender<I> {
         taken.events += 1;
         taken.bytes = bytes;
         // Under the lock, so that nothing is taken out before it is counted. It fails on a closed one.
-        let _ = self.queue.send(Message::Asked(asked));
+        let _ = self.queue.try_send(Message::Asked(asked));
         Ok(())
     }
 }
@@ -98,7 +96,7 @@ impl<I> Sender<I> {
         }
         let room = self.room.infos.try_acquire().map_err(|_| ChannelGone::Full)?;
         room.forget();
-        self.queue.send(Message::Info(info)).map_err(|_| ChannelGone::Ended)
+        self.queue.try_send(Message::Info(info)).map_err(|_| ChannelGone::Ended)
     }
 
     pub(super) async fn send(&self, info: I) -> Result<(), ChannelGone> {
@@ -108,7 +106,7 @@ impl<I> Sender<I> {
             room = self.room.infos.acquire() => room.map_err(|_| ChannelGone::Ended)?,
         };
         room.forget();
-        self.queue.send(Message::Info(info)).map_err(|_| ChannelGone::Ended)
+        self.queue.try_send(Message::Info(info)).map_err(|_| ChannelGone::Ended)
     }
 
     /// Waits until nothing more is taken.
@@ -262,8 +260,8 @@ mod tests {
     async fn messages_of_tasks_have_room_of_their_own_and_wait_for_it() {
         let (_, sender, mut receiver) = waiting();
         assert_eq!(fill(&sender, 0), EVENTS_MAX);
-        for n in 0..INFOS_MAX {
-            assert_eq!(sender.try_send(n as u8), Ok(()));
+        for _ in 0..INFOS_MAX {
+            assert_eq!(sender.try_send(7), Ok(()));
         }
         assert_eq!(sender.try_send(0), Err(ChannelGone::Full));
         let waits = tokio::spawn({

@@ -24,6 +24,8 @@ const TRACKED_MAX: usize = 1_000;
 /// One channel of one client, from its join to its end.
 pub(crate) struct Seat {
     pub(super) node: NodeHandle,
+    /// The type of its channel, for people.
+    pub(super) name: &'static str,
     /// The socket's id.
     pub(super) socket_id: Option<Box<str>>,
     letterhead: Letterhead,
@@ -82,7 +84,7 @@ pub(crate) enum Verdict {
 
 impl Seat {
     pub(crate) fn new(
-        node: NodeHandle,
+        (node, name): (NodeHandle, &'static str),
         socket_id: Option<&str>,
         letterhead: Letterhead,
         (framing, mailbox): (Framing, &Arc<Mailbox>),
@@ -91,6 +93,7 @@ impl Seat {
         let inner = Inner { stage: Stage::Joining, verdict: None, place: None, gone: false };
         Arc::new(Self {
             node,
+            name,
             socket_id: socket_id.map(Box::from),
             letterhead,
             framing,

@@ -58,7 +58,7 @@ impl<C: Channel> Socket<C> {
     ///
     /// # Errors
     ///
-    /// The join is not answered yet, or the event's name is none. A client that does not read is no error:
+    /// The join is not answered yet, or the event's name is not valid. A client that does not read is no error:
     /// once `limits.mailbox_bytes` wait for it several times over, its socket is closed.
     pub fn push(&self, event: &str, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.seat.push(event, &payload.into())
@@ -67,11 +67,11 @@ impl<C: Channel> Socket<C> {
     /// Sends an event to everybody on the topic, on all nodes, this client too. When it returns, this
     /// node's subscribers have been written to: what publishes faster waits here.
     ///
-    /// The event `disconnect` on the topic of a socket's id closes the sockets instead.
+    /// The event `disconnect` closes the sockets whose id is the topic, and is never delivered.
     ///
     /// # Errors
     ///
-    /// The event's name is none.
+    /// The event's name is not 1 to 255 bytes, or begins with `phx_`.
     pub async fn broadcast(
         &self,
         event: &str,
@@ -87,7 +87,7 @@ impl<C: Channel> Socket<C> {
     ///
     /// # Errors
     ///
-    /// The event's name is none.
+    /// As there.
     pub async fn broadcast_from(
         &self,
         event: &str,
@@ -99,8 +99,9 @@ impl<C: Channel> Socket<C> {
         Ok(())
     }
 
-    /// Takes the answer of the event that is being handled out of the callback's hands; `None` when
-    /// there is nothing to answer, or it was taken before. What the callback returns is no reply then.
+    /// Takes the answer of the event that is being handled out of the callback's hands, to be given later, or
+    /// now by a callback that goes on (`socket_ref` and `reply` of Phoenix). `None` when there is nothing
+    /// to answer, or it was taken before. What the callback returns is no reply then.
     pub fn reply_later(&mut self) -> Option<ReplyRef> {
         let reference = self.asked.take()?;
         Some(ReplyRef { seat: Arc::clone(&self.seat), reference })
@@ -108,8 +109,9 @@ impl<C: Channel> Socket<C> {
 
     // === presence ===
 
-    /// Lists a key on the topic, with a meta that is a JSON object of at most 16 KiB, until it is
-    /// untracked or the channel ends.
+    /// Lists a key of 1 to 256 bytes on the topic, with a meta that is a JSON object of at most 16 KiB, until
+    /// it is untracked or the channel ends. A channel tracks at most 1,000 keys. The client itself
+    /// is told of presence only once it [watches](Self::watch).
     ///
     /// # Errors
     ///
@@ -118,7 +120,8 @@ impl<C: Channel> Socket<C> {
         self.seat.track(key, &object(meta)?)
     }
 
-    /// Replaces the meta of a key that this channel tracks.
+    /// Replaces the meta of a key that this channel tracks: keep it in the channel's state to change it in
+    /// parts.
     ///
     /// # Errors
     ///
@@ -142,7 +145,23 @@ impl<C: Channel> Socket<C> {
         self.seat.watch()
     }
 
-    /// Who is on the topic, on any node: `{key: {"metas": [meta, …]}}`. At most 10,000 keys.
+    /// Who is on the topic, on any node: `{key: {"metas": [meta, …]}}`. At most the first 10,000 keys, in
+    /// their order.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use wingbeat::{Channel, Error, Socket};
+    /// #[derive(serde::Deserialize)]
+    /// struct Entry { metas: Vec<Meta> }
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Meta { name: String }
+    ///
+    /// fn names<C: Channel>(socket: &Socket<C>) -> Result<Vec<String>, Error> {
+    ///     let all: BTreeMap<String, Entry> = socket.presences().parse()?;
+    ///     Ok(all.into_values().flat_map(|entry| entry.metas).map(|meta| meta.name).collect())
+    /// }
+    /// ```
     pub fn presences(&self) -> Payload {
         self.node().presence().list(self.topic())
     }
@@ -180,14 +199,19 @@ pub struct ReplyRef {
 }
 
 impl ReplyRef {
+    /// Answers, if the client is still there.
+    pub fn reply(self, reply: &Reply) {
+        self.seat.reply(&self.reference, reply);
+    }
+
     /// Answers ok, if the client is still there.
     pub fn ok(self, response: impl Into<Payload>) {
-        self.seat.reply(&self.reference, &Reply::ok(response));
+        self.reply(&Reply::ok(response));
     }
 
     /// Answers with an error, if the client is still there.
     pub fn error(self, response: impl Into<Payload>) {
-        self.seat.reply(&self.reference, &Reply::error(response));
+        self.reply(&Reply::error(response));
     }
 }
 
@@ -199,6 +223,24 @@ impl fmt::Debug for ReplyRef {
 
 /// Sends messages to one channel, from any task: they reach its
 /// [`handle_info`](Channel::handle_info), in order. At most 1,000 wait.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use wingbeat::{Channel, Socket};
+/// enum Info { Tick }
+///
+/// fn tick<C: Channel<Info = Info>>(socket: &Socket<C>) {
+///     let channel = socket.handle();
+///     tokio::spawn(async move {
+///         loop {
+///             tokio::time::sleep(Duration::from_secs(1)).await;
+///             if channel.send(Info::Tick).await.is_err() {
+///                 break; // the channel has ended
+///             }
+///         }
+///     });
+/// }
+/// ```
 pub struct ChannelHandle<I>(pub(super) Sender<I>);
 
 impl<I> ChannelHandle<I> {

@@ -140,7 +140,7 @@ impl<C: Channel> Task<C> {
                 }
                 Next::Out(heard) => {
                     let done = self.handle_out(channel, &heard).await;
-                    (heard.event, done.map(|()| Outcome::NoReply))
+                    (heard.event, done)
                 }
                 Next::Do(message) => self.handle(channel, message).await,
             };
@@ -209,7 +209,7 @@ impl<C: Channel> Task<C> {
         (event, flatten(done))
     }
 
-    async fn handle_out(&mut self, channel: &mut C, heard: &Heard) -> Result<(), Failed> {
+    async fn handle_out(&mut self, channel: &mut C, heard: &Heard) -> Result<Outcome, Failed> {
         let seat = Arc::clone(&self.seat);
         let socket = &mut self.socket;
         socket.asked = None;
@@ -310,7 +310,8 @@ fn crashed(seat: &Seat, event: &str, failed: Failed) {
         Failed::Error(error) => ("crashed", one_line(&error.to_string())),
         Failed::Panic(panic) => ("panicked", panic_message(&*panic)),
     };
-    error!(node = %shared.name, %topic, event, "channel {how}: {why}");
+    let (channel, socket) = (seat.name, seat.socket_id.as_deref());
+    error!(node = %shared.name, %topic, event, channel, socket, "channel {how}: {why}");
 }
 
 fn flatten<T>(done: Result<Result<T, Error>, Box<dyn Any + Send>>) -> Result<T, Failed> {

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -122,6 +122,7 @@ impl Running {
 
 fn name(seat: &Seat, event: &str, time: Duration) {
     let (shared, topic) = (seat.node.shared(), seat.topic());
-    warn!(node = %shared.name, %topic, event, "slow handler: {time:?} and more");
-    shared.stats.slow_handlers.fetch_add(1, Ordering::Relaxed);
+    let (channel, socket) = (seat.name, seat.socket_id.as_deref());
+    warn!(node = %shared.name, %topic, event, channel, socket, "slow handler: {time:?} and more");
+    shared.stats.slow_handlers.add(channel);
 }

@@ -569,7 +569,7 @@ impl<'a> Way<'a> {
 fn refusal_of(error: TrackError) -> Refusal {
     match error {
         TrackError::Full => Refusal::TooMany,
-        TrackError::KeyTooLong { .. } | TrackError::MetaTooLong { .. } | TrackError::Unknown => {
+        TrackError::KeyLength { .. } | TrackError::MetaTooLong { .. } | TrackError::Unknown => {
             Refusal::PayloadTooLarge
         }
     }

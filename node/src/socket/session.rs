@@ -74,7 +74,6 @@ pub(crate) struct Socket<D> {
     rates: Option<Box<Rates>>,
     queued_bytes: usize,
     /// What waited behind joins that are answered by now.
-    #[expect(clippy::box_collection, reason = "one word in every idle socket instead of four")]
     released: Option<Box<Released>>,
     refused: Refused,
     out: Outbox<D>,

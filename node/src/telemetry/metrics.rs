@@ -173,10 +173,12 @@ fn clients(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "Callbacks of the application's channels that failed or panicked.",
         read(&stats.channel_crashes),
     )?;
-    page.count(
+    let slow = stats.slow_handlers.counts();
+    let slow: Vec<_> = slow.iter().map(|(name, count)| ([("channel", *name)], *count)).collect();
+    page.counts(
         "wingbeat_slow_handlers",
         "Callbacks of the application's channels that took longer than they may: the log names them.",
-        read(&stats.slow_handlers),
+        &slow,
     )?;
     page.count(
         "wingbeat_slow_clients",

@@ -3,3 +3,6 @@
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod process;
+mod tally;
+
+pub(crate) use tally::Tally;

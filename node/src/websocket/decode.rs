@@ -76,10 +76,12 @@ impl Decoder {
             };
             let message = message(kind.opcode, payload)?;
             let wanted = on_message(message)?;
-            Ok(match message {
-                Message::Close(_) => End::Closed,
-                _ if wanted.is_break() => End::Paused,
-                _ => End::Open,
+            Ok(if matches!(message, Message::Close(_)) {
+                End::Closed
+            } else if wanted.is_break() {
+                End::Paused
+            } else {
+                End::Open
             })
         };
         while !bytes.is_empty() {

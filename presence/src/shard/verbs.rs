@@ -20,9 +20,9 @@ pub struct EntryId {
 /// Why an entry was not tracked or updated. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackError {
-    /// The key is over [`KEY_LEN_MAX`].
-    #[error("presence key of {len} bytes, limit {KEY_LEN_MAX}")]
-    KeyTooLong {
+    /// The key is empty or over [`KEY_LEN_MAX`].
+    #[error("presence key of {len} bytes, want 1 to {KEY_LEN_MAX}")]
+    KeyLength {
         /// Bytes of the key.
         len: usize,
     },
@@ -51,10 +51,10 @@ impl Shard {
         meta: &[u8],
         now: Time,
     ) -> Result<EntryId, TrackError> {
-        if key.len() > KEY_LEN_MAX {
-            return Err(TrackError::KeyTooLong { len: key.len() });
+        match key.len() {
+            1..=KEY_LEN_MAX => check_meta(meta)?,
+            len => return Err(TrackError::KeyLength { len }),
         }
-        check_meta(meta)?;
         if self.own.entries >= self.store.config.entries_max {
             return Err(TrackError::Full);
         }

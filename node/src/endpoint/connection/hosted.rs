@@ -61,7 +61,7 @@ impl Connection {
         let node = NodeHandle::new(shared);
         let socket_id = self.client.socket_id.as_deref();
         let way = (self.client.framing, &self.mailbox);
-        let seat = Seat::new(node, socket_id, letterhead, way, id.to_bits());
+        let seat = Seat::new((node, host.name()), socket_id, letterhead, way, id.to_bits());
         let tap = (!host.intercepts().is_empty()).then(|| Tap::new(shared));
         let tapped = tap.as_ref().map(|tap| Arc::clone(tap.mailbox()));
         let payload = Payload::raw_json(payload);
