@@ -366,8 +366,9 @@ impl Running {
     fn answer(&self, link: &Link, body: Bytes, reply: Responder) {
         match cluster::wire::decode_session_request(&body) {
             Ok(Some(request)) => {
-                let sessions = Arc::clone(&self.driver.sessions);
-                self.driver.tasks.spawn(answer_longpoll(sessions, request, reply));
+                let (node, sessions) =
+                    (self.driver.name.clone(), Arc::clone(&self.driver.sessions));
+                self.driver.tasks.spawn(answer_longpoll(node, sessions, request, reply));
             }
             Ok(None) => {
                 // It looks at every topic, which may take longer than a probe may wait.

@@ -1,6 +1,7 @@
 // Long-polling: the official client with nothing but HTTP requests, and sessions that any node serves.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 
 import { LongPoll, Socket } from "phoenix";
 import WebSocket from "ws";
@@ -186,6 +187,32 @@ for (const [where, size] of [["here", 1], ["on another node", 2]]) {
     }
     assert.deepEqual(heard, numbers(100));
   });
+
+  story(`nothing is lost with answers that are cut, a session ${where}`, async (stage) => {
+    const nodes = await stage.cluster(size, { config: QUIET });
+    const [own, at] = [nodes[0], nodes[size - 1]];
+    const session = await PollSession.open(own);
+    await session.join(at, ROOM, { state: false });
+    const heard = [];
+    let cut = 0;
+    for (const n of numbers(50)) {
+      const poll = await session.begin(at);
+      const response = once(poll, "response");
+      await own.broadcast(ROOM, "message", { n, pad: "x".repeat(2000) });
+      const [answer] = await response;
+      const [some] = await once(answer, "data");
+      poll.destroy();
+      // A machine that is too busy to cut it in time does not count.
+      if (String(some).endsWith("]}")) heard.push(n);
+      else cut++;
+      await own.broadcast(ROOM, "message", { n: -1 });
+      heard.push(...told(await session.until(at, (frame) => frame[4].n === -1), "message").filter((m) => m >= 0));
+    }
+    assert.ok(cut > 30, `${cut} were cut in time`);
+    const late = numbers(50).filter((n) => !heard.includes(n));
+    assert.ok(late.length <= 50 - cut, `lost: ${late}`);
+    assert.deepEqual(heard, [...new Set(heard)].sort((a, b) => a - b), "in order, and once");
+  });
 }
 
 story("what waits between two polls comes in several answers, in order", async (stage) => {
@@ -258,12 +285,49 @@ story("a socket that is disconnected by its id ends its session's poll at once",
 });
 
 story("a client that leaves too much unread is closed as a slow one", async (stage) => {
-  const node = await stage.alone({ config: `[limits]\nmailbox_bytes = "8KiB"\n${QUIET}` });
+  const node = await stage.alone({ config: `[http]\nmax_frame_size = "1KiB"\n[limits]\nmailbox_bytes = "4KiB"\n${QUIET}` });
   const session = await PollSession.open(node);
   await session.join(node, ROOM, { state: false });
-  for (const n of numbers(10)) await node.broadcast(ROOM, "message", { n, pad: "x".repeat(2000) });
+  const messages = numbers(100).map((n) => ({ topic: ROOM, event: "message", payload: { n, pad: "x".repeat(900) } }));
+  assert.equal((await node.call("/api/broadcast", { body: messages.slice(0, 50) })).status, 202);
+  assert.equal((await session.poll(node)).status, 200, "16 times as much may wait between two polls");
+  assert.equal((await node.call("/api/broadcast", { body: messages })).status, 202);
   assert.equal((await session.poll(node)).status, 410);
   assert.equal(await node.metric("wingbeat_slow_clients_total"), 1);
+});
+
+story("posts wait unread until those before them are taken, and those that are too many are sent away", async (stage) => {
+  const [own, at] = await stage.cluster(2, { config: `[limits]\nmailbox_bytes = "4KiB"\n${QUIET}` });
+  const session = await PollSession.open(own);
+  await session.join(own, ROOM, { state: false });
+  await own.broadcast(ROOM, "message", { pad: "x".repeat(3000) });
+  const frame = JSON.stringify(["1", "2", ROOM, "post", {}]);
+  const headers = { ...session.headers, "content-type": "application/x-ndjson" };
+  const post = () => at.call(session.path, { method: "POST", headers, body: frame });
+  const posts = numbers(140).map(post);
+  const first = await Promise.race(posts);
+  assert.equal(first.status, 503, "the client has to read first");
+  let heard = 0;
+  while (heard < 128) heard += (await session.poll(own)).messages.filter((text) => JSON.parse(text)[3] === "post").length;
+  const statuses = (await Promise.all(posts)).map(({ status }) => status);
+  assert.deepEqual([200, 503].map((status) => statuses.filter((one) => one === status).length), [128, 12]);
+  assert.equal(heard, 128);
+});
+
+story("a message that is larger than others share its answer with nobody, on whatever node it is asked for", async (stage) => {
+  const [own, at] = await stage.cluster(2, { config: `[http]\nmax_frame_size = "10MiB"\n${QUIET}` });
+  const session = await PollSession.open(own);
+  await session.join(own, ROOM, { state: false });
+  // Each backslash is two in JSON, and four in an answer.
+  const large = "\\".repeat(4_500_000);
+  const payloads = [{ n: 1 }, { n: 2, large }, { n: 3 }];
+  for (const payload of payloads) await own.broadcast(ROOM, "message", payload);
+  for (const payload of payloads) {
+    const { status, messages } = await session.poll(at);
+    assert.deepEqual([status, messages.length], [200, 1]);
+    const heard = JSON.parse(messages[0])[4];
+    assert.deepEqual([heard.n, heard.large === payload.large], [payload.n, true]);
+  }
 });
 
 // --- what is refused ------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ pub const LANES_MAX: usize = 32;
 pub const NAME_LEN_MAX: usize = 255;
 /// The longest opaque payload of a hello, in bytes.
 pub const HELLO_LEN_MAX: usize = 16 * 1024;
-/// The longest body of a request or of its answer, in bytes: the longest frame of a client, and some
-/// more.
-pub const REQUEST_LEN_MAX: usize = 16 * 1024 * 1024 + 64 * 1024;
+/// The longest body of a request or of its answer, in bytes: the longest frame of a client and some
+/// more, as a JSON string, in which each byte may take two.
+pub const REQUEST_LEN_MAX: usize = 2 * (16 * 1024 * 1024 + 64 * 1024);
 /// How many requests a peer may have open on a link: many of them wait long for their answers.
 pub const REQUESTS_MAX: u32 = 16_384;
 /// How many of them a new link has room for. It grows with their number, as an idle one costs too.

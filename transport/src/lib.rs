@@ -63,5 +63,5 @@ pub use handlers::{Admission, Admit, Direct, Handlers, Unfinished};
 pub use link::{Link, Peer};
 pub use node::Transport;
 pub use proof::{SECRET_LEN_MIN, Secret, SecretError};
-pub use request::{Answer, Responder, Sent};
+pub use request::{Answer, Fate, Responder, Sent};
 pub use stats::{LaneStats, LinkStats, Stats};

@@ -32,17 +32,29 @@ pub struct Responder(oneshot::Sender<Reply>);
 #[derive(Debug)]
 struct Reply {
     body: Bytes,
-    taken: oneshot::Sender<()>,
+    fate: oneshot::Sender<Fate>,
 }
 
 /// An answer on its way. Dropping it is not to care what becomes of it.
 #[derive(Debug)]
-pub struct Sent(oneshot::Receiver<()>);
+pub struct Sent(oneshot::Receiver<Fate>);
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The asker has taken it.
+    Taken,
+    /// The asker has not, and never will.
+    NotTaken,
+    /// The link went down before the asker said so.
+    Unknown,
+}
 
 /// The answer of a peer. Dropping it tells the peer that it was not taken.
 pub struct Answer {
     body: Bytes,
     asking: Asking,
+    connection: Connection,
 }
 
 /// The asker's half of a stream, which is reset unless the answer is taken.
@@ -58,9 +70,11 @@ impl Responder {
         if body.len() > REQUEST_LEN_MAX {
             return Err(SendError::TooLong);
         }
-        let (taken, sent) = oneshot::channel();
-        // The other end is gone when the link went down or the time was up.
-        let _ = self.0.send(Reply { body, taken });
+        let (fate, sent) = oneshot::channel();
+        if let Err(Reply { fate, .. }) = self.0.send(Reply { body, fate }) {
+            // The link went down, or the time was up: nothing of it was sent.
+            let _ = fate.send(Fate::NotTaken);
+        }
         Ok(Sent(sent))
     }
 
@@ -72,10 +86,9 @@ impl Responder {
 }
 
 impl Sent {
-    /// Waits until the asker has taken the answer; false when it did not, or when the link went down
-    /// before it said so.
-    pub async fn taken(self) -> bool {
-        self.0.await.is_ok()
+    /// Waits until the asker has taken the answer or not.
+    pub async fn fate(self) -> Fate {
+        self.0.await.unwrap_or(Fate::Unknown)
     }
 }
 
@@ -83,6 +96,11 @@ impl Answer {
     /// What the peer answered.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Whether the peer can still be told.
+    pub fn is_linked(&self) -> bool {
+        self.connection.close_reason().is_none()
     }
 
     /// Tells the peer that the answer is taken.
@@ -124,7 +142,7 @@ pub(crate) async fn ask(connection: &Connection, body: Bytes) -> Result<Answer, 
         })?;
     }
     match read(&mut receive).await {
-        Ok(Some(body)) => Ok(Answer { body, asking }),
+        Ok(Some(body)) => Ok(Answer { body, asking, connection: connection.clone() }),
         Ok(None) => Err(RequestError::Unanswered),
         Err(ReadError::ConnectionLost(_)) => Err(RequestError::Closed),
         Err(
@@ -160,13 +178,25 @@ pub(crate) async fn answer(
         // The asker does not want it any more.
         _ = stopped => return,
     };
-    let Ok(Ok(Reply { body, taken })) = reply else {
+    let Ok(Ok(Reply { body, fate })) = reply else {
         return refuse(&mut send);
     };
     let written = write(&mut send, body).await.is_ok() && send.finish().is_ok();
-    // Nothing but the end of the asker's half says that it has the answer.
-    if written && matches!(receive.read_chunk(1, true).await, Ok(None)) {
-        let _ = taken.send(());
+    // Whoever answered may not care.
+    let _ = fate.send(if written { heard(&mut receive).await } else { Fate::NotTaken });
+}
+
+/// Nothing but the end of the asker's half says that it has the answer.
+async fn heard(receive: &mut RecvStream) -> Fate {
+    match receive.read_chunk(1, true).await {
+        Ok(None) => Fate::Taken,
+        Ok(Some(_)) | Err(ReadError::Reset(_)) => Fate::NotTaken,
+        Err(
+            ReadError::ConnectionLost(_)
+            | ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected,
+        ) => Fate::Unknown,
     }
 }
 

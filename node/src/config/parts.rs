@@ -107,7 +107,9 @@ pub struct Limits {
     pub joins_per_second: Rate,
     /// Events a second pushed by one socket, off.
     pub events_per_second: Rate,
-    /// Bytes that wait for one slow client, 256 KiB; then its socket is closed with code 1013.
+    /// Bytes that wait for one slow client, 256 KiB; then its socket is closed with code 1013. The frame
+    /// that is half written does not count. For a client that polls, 16 times as many wait and two
+    /// longest frames.
     pub mailbox_bytes: Size,
 }
 

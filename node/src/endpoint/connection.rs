@@ -18,7 +18,7 @@ use tracing::{debug, trace, warn};
 
 use crate::{
     channel::{PresenceRequest, Refusal, Relay},
-    config::PresenceMode,
+    config::{Config, PresenceMode},
     endpoint::upgrade::Client,
     framing::Framing,
     mailboxes::Listed,
@@ -40,6 +40,11 @@ const STATE_COPIED_MAX: usize = 4 * 1024;
 
 /// The close code of a client that reads too slowly: try again later.
 pub(super) const SLOW: u16 = 1013;
+
+/// The mailbox of a client that polls is so many times that of others, and holds the largest frame as a
+/// JSON string besides. No connection takes anything between two of its polls, nor while an answer is
+/// on its way.
+const POLLED_MAILBOXES: usize = 16;
 
 const OK: &[u8] = b"{}";
 
@@ -83,7 +88,7 @@ enum Other {
 
 impl Connection {
     pub(super) fn new(shared: &Arc<Shared>, client: Client, outlet: Outlet) -> Self {
-        let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes(), outlet);
+        let mailbox = Mailbox::new(mailbox_bytes(&shared.config, client.framing), outlet);
         let named = client.socket_id.as_deref().map(|id| shared.sockets.name(id, &mailbox));
         let listed = match client.framing {
             // Whether its client is still there shows in its polls.
@@ -563,6 +568,18 @@ impl<'a> Way<'a> {
         flush.note(pieces.iter().map(Bytes::len).sum());
         // Into a closed mailbox nothing needs to go.
         let _ = self.mailbox.push_state(pieces, flush);
+    }
+}
+
+/// The limit of what waits for a client.
+fn mailbox_bytes(config: &Config, framing: Framing) -> usize {
+    let bytes = config.limits.mailbox_bytes.bytes();
+    match framing {
+        Framing::WebSocket { .. } | Framing::Tcp => bytes,
+        Framing::Poll => {
+            let quoted = 2 * config.http.max_frame_size.bytes();
+            bytes.saturating_mul(POLLED_MAILBOXES).saturating_add(quoted)
+        }
     }
 }
 

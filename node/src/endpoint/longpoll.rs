@@ -7,6 +7,7 @@
 //! - `answer`: the body of an answer, which knows whether it reached the client.
 //! - `frames`: what a POST carries.
 //! - `handover`: requests for sessions of other nodes.
+//! - `turns`: whose POST is read next.
 
 mod answer;
 mod door;
@@ -15,6 +16,7 @@ mod handover;
 mod session;
 mod sessions;
 mod token;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ use self::{
     door::Posted,
     handover::Outcome,
     token::{Token, Tokens},
+    turns::Turns,
 };
 pub(crate) use self::{handover::answer, sessions::Sessions};
 use crate::{
@@ -65,6 +68,7 @@ const PREFLIGHT_AGE: &str = "3600";
 pub(crate) struct LongPoll {
     pub(crate) sessions: Arc<Sessions>,
     tokens: Tokens,
+    turns: Turns,
 }
 
 impl LongPoll {
@@ -76,7 +80,7 @@ impl LongPoll {
             None => Vec::new(),
         };
         let sessions = Sessions::new(config.http.max_connections, config.http.longpoll_window);
-        Ok(Self { sessions, tokens: Tokens::new(&secrets) })
+        Ok(Self { sessions, tokens: Tokens::new(&secrets), turns: Turns::default() })
     }
 }
 
@@ -121,7 +125,8 @@ async fn get(shared: &Arc<Shared>, peer: SocketAddr, request: &Request<()>) -> R
                 // messages go to the next poll.
                 tokio::task::yield_now().await;
                 let head = format!("{{\"status\":200,\"token\":\"{text}\",\"messages\":[");
-                return json(Body::new(Messages::new(head, messages, "]}", receipt)));
+                let answered = shared.tasks.token();
+                return json(Body::new(Messages::new(head, messages, "]}", receipt, answered)));
             }
         }
     }
@@ -135,9 +140,7 @@ async fn get(shared: &Arc<Shared>, peer: SocketAddr, request: &Request<()>) -> R
     };
     let Some(session) = shared.longpoll.sessions.open(shared, client) else {
         // No status of the body: clients would take it for a session.
-        let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        return response;
+        return unavailable();
     };
     let text = shared.longpoll.tokens.sign(&Token { node: shared.name.to_string(), session });
     json(Body::from(format!("{{\"status\":410,\"token\":\"{text}\",\"messages\":[]}}")))
@@ -166,6 +169,10 @@ async fn poll(shared: &Shared, token: &Token) -> Outcome {
 async fn post(shared: &Arc<Shared>, request: Request) -> Response<Body> {
     let Some(token) = session_of(shared, &request) else {
         return status(StatusCode::GONE);
+    };
+    // Until then its body lies unread in the connection.
+    let Some(_turn) = shared.longpoll.turns.wait(token.session).await else {
+        return unavailable();
     };
     let Some(frames) = frames_of(shared, request).await else {
         return empty(StatusCode::BAD_REQUEST);
@@ -248,6 +255,13 @@ fn json(body: Body) -> Response<Body> {
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    response
+}
+
+/// There are too many: the client is to try again.
+fn unavailable() -> Response<Body> {
+    let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::Flush;
 pub use queue::{ITEM_OVERHEAD, Offer, Overflow};
-use queue::{Item, LIMIT_MAX, Queue, Queued};
+use queue::{Item, LIMIT_MAX, Queue, Queued, take_off_written};
 use write::{WRITE_FRAMES, Written, write, write_one};
 
 /// Writes by whoever pushed before the owner has to go on: a mailbox that others fill as fast as it
@@ -32,8 +32,9 @@ const WRITES_MAX: usize = 8;
 /// the owner writes only when the client did not take all. With an [`Outlet::Owner`] the owner is
 /// woken and drains.
 ///
-/// It is bounded in bytes, broadcasts apart from replies, and takes one frame of any size when it
-/// holds none. Empty it owns no memory but its own.
+/// What waits is bounded in bytes, broadcasts apart from replies; where nothing waits there is room for
+/// one frame of any size. What is being written does not count: see [`Mailbox::new`]. Empty it owns no
+/// memory but its own.
 pub struct Mailbox {
     inner: Mutex<Inner>,
     outlet: Outlet,
@@ -153,7 +154,12 @@ enum Phase {
 }
 
 impl Mailbox {
-    /// An empty mailbox for `limit` bytes of broadcasts, each counted with [`ITEM_OVERHEAD`].
+    /// An empty mailbox where `limit` bytes of broadcasts may wait, each counted with
+    /// [`ITEM_OVERHEAD`].
+    ///
+    /// For a client that does not read it holds at most the frame that is half written, and behind it
+    /// `limit` bytes or one broadcast, and four times `limit` and one reply. Only while somebody is
+    /// writing, twice the limit may wait behind what is being written.
     pub fn new(limit: usize, outlet: Outlet) -> Arc<Self> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(LIMIT_MAX);
         Arc::new(Self {
@@ -415,7 +421,6 @@ impl Mailbox {
         let (bytes, written) = write_one(stream, &only.frame);
         let mut inner = self.lock();
         if let Written::All = written {
-            inner.queue.written_whole(&only);
             inner.blocked = 0;
         } else {
             inner.wrote(VecDeque::from([only]), bytes);
@@ -501,10 +506,16 @@ impl Mailbox {
     /// Takes the oldest frame out of a mailbox with [`Outlet::Owner`]. Whether there is more to do
     /// says [`Self::poll_control`].
     pub fn pop(&self) -> Option<Bytes> {
+        self.pop_up_to(usize::MAX)
+    }
+
+    /// Takes it if it has at most so many bytes.
+    pub fn pop_up_to(&self, bytes_max: usize) -> Option<Bytes> {
         let mut inner = self.lock();
-        let mut taken = inner.queue.take(1);
-        let frame = taken.front()?.frame.clone();
-        inner.queue.written(&mut taken, frame.len());
+        if inner.queue.first()?.frame.len() > bytes_max {
+            return None;
+        }
+        let frame = inner.queue.take(1).pop_front()?.frame;
         if inner.queue.is_empty() {
             self.flushed(inner);
         }
@@ -531,7 +542,7 @@ impl Mailbox {
         self.len() == 0
     }
 
-    /// Bytes waiting, each item counted with [`ITEM_OVERHEAD`].
+    /// Bytes waiting or half written, each item counted with [`ITEM_OVERHEAD`].
     pub fn bytes(&self) -> usize {
         self.lock().queue.bytes()
     }
@@ -623,7 +634,7 @@ impl CloseReason {
 impl Inner {
     /// So many bytes of what was taken are written.
     fn wrote(&mut self, mut taken: VecDeque<Item>, bytes: usize) {
-        self.queue.written(&mut taken, bytes);
+        take_off_written(&mut taken, bytes);
         if self.phase == Phase::Cleared {
             self.queue.put_back_begun(taken);
         } else {

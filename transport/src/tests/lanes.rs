@@ -257,7 +257,23 @@ async fn who_answers_learns_whether_the_answer_was_taken() {
         let reply = requests.recv().await.expect("a request");
         let sent = reply.send(Bytes::from_static(b"answer")).expect("not too long");
         assert_eq!(asker.await.expect("no panic"), "answer");
-        let heard = timeout(PATIENCE, sent.taken()).await.expect("the asker says so");
-        assert_eq!(heard, taken);
+        let fate = timeout(PATIENCE, sent.fate()).await.expect("the asker says so");
+        assert_eq!(fate, if taken { Fate::Taken } else { Fate::NotTaken });
     }
+}
+
+#[tokio::test]
+async fn what_became_of_an_answer_is_unknown_once_the_link_is_down() {
+    let (_a, to_b, b, _) = pair().await;
+    let mut requests = requests(b);
+    let link = to_b.clone();
+    let asker = tokio::spawn(async move { link.ask(Bytes::new()).await });
+    let reply = requests.recv().await.expect("a request");
+    let sent = reply.send(Bytes::from_static(b"answer")).expect("not too long");
+    let answer = asker.await.expect("no panic").expect("an answer");
+    assert!(answer.is_linked());
+    to_b.close("enough");
+    assert!(!answer.is_linked());
+    let fate = timeout(PATIENCE, sent.fate()).await.expect("the link is down");
+    assert_eq!(fate, Fate::Unknown);
 }

@@ -81,6 +81,8 @@ enum Unread {
     Writing,
     /// They were not taken.
     Returned(Bytes),
+    /// Nobody can say whether they were taken: giving them again might double them.
+    Unknown,
 }
 
 /// What the session has to do for its polls.
@@ -94,6 +96,8 @@ pub(super) enum Polling {
     Writing,
     /// Nobody polls.
     Idle,
+    /// Nobody can say what the client has heard: the session has to end.
+    Lost,
 }
 
 impl Door {
@@ -160,6 +164,7 @@ impl Door {
         }
         let noticed = mem::replace(&mut asked.noticed, true);
         match (&asked.poll, &asked.unread) {
+            (_, Unread::Unknown) => Polling::Lost,
             (Some(_), _) if noticed => Polling::Waiting,
             (Some(_), _) => Polling::Begun,
             (None, Unread::Writing) => Polling::Writing,
@@ -177,8 +182,8 @@ impl Door {
         let messages = match mem::take(&mut asked.unread) {
             Unread::Returned(messages) => Some(messages),
             Unread::None => messages(),
-            Unread::Writing => {
-                asked.unread = Unread::Writing;
+            unread @ (Unread::Writing | Unread::Unknown) => {
+                asked.unread = unread;
                 None
             }
         };
@@ -242,6 +247,13 @@ impl Batch {
     pub(crate) fn take(mut self) {
         if let Some(door) = self.door.take() {
             door.settle(Unread::None);
+        }
+    }
+
+    /// Whoever was handed them cannot be asked whether the client has them.
+    pub(crate) fn lose(mut self) {
+        if let Some(door) = self.door.take() {
+            door.settle(Unread::Unknown);
         }
     }
 }

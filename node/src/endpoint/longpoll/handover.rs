@@ -4,8 +4,9 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use cluster::wire::{self, ClientFrame, SessionAnswer, SessionId, SessionRequest};
+use presence::NodeName;
 use tracing::warn;
-use transport::{Link, Responder};
+use transport::{Fate, Link, Responder};
 
 use crate::endpoint::longpoll::{
     Sessions,
@@ -78,14 +79,19 @@ pub(super) async fn post(
 }
 
 /// Answers a peer's request for one of this node's sessions.
-pub(crate) async fn answer(sessions: Arc<Sessions>, request: SessionRequest, mut reply: Responder) {
+pub(crate) async fn answer(
+    node: NodeName,
+    sessions: Arc<Sessions>,
+    request: SessionRequest,
+    mut reply: Responder,
+) {
     match request {
         SessionRequest::Poll(session) => {
             let polled = tokio::select! {
                 polled = sessions.poll(session) => polled,
                 () = reply.abandoned() => return,
             };
-            answer_poll(polled, reply).await;
+            answer_poll(&node, polled, reply).await;
         }
         SessionRequest::Frames(session, frames) => {
             let answer = match sessions.post(session, frames).await {
@@ -99,21 +105,21 @@ pub(crate) async fn answer(sessions: Arc<Sessions>, request: SessionRequest, mut
     }
 }
 
-async fn answer_poll(polled: Polled, reply: Responder) {
+async fn answer_poll(node: &NodeName, polled: Polled, reply: Responder) {
     let (answer, batch) = match polled {
         Polled::Gone => (SessionAnswer::Gone, None),
         Polled::Nothing => (SessionAnswer::Nothing, None),
         Polled::Messages(batch) => (SessionAnswer::Messages(batch.messages().clone()), Some(batch)),
     };
     match (reply.send(wire::encode_session_answer(&answer)), batch) {
-        (Ok(sent), Some(batch)) => {
-            if sent.taken().await {
-                batch.take();
-            }
-        }
+        (Ok(sent), Some(batch)) => match sent.fate().await {
+            Fate::Taken => batch.take(),
+            Fate::NotTaken => drop(batch),
+            Fate::Unknown => batch.lose(),
+        },
         (Err(error), Some(batch)) => {
-            // No poll through a peer could ever get it.
-            warn!(len = batch.messages().len(), "a message to a long-poll client dropped: {error}");
+            // No poll through a peer could ever get it. The client is told that the session is gone.
+            warn!(%node, len = batch.messages().len(), "a message to a long-poll client dropped: {error}");
             batch.take();
         }
         (Ok(_) | Err(_), None) => {}

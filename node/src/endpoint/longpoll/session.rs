@@ -30,7 +30,8 @@ use crate::{
 /// How long a client may take from one poll to the next, after the first one's window.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// Frames of the mailbox in one answer, and their bytes: the rest waits for the next poll.
+/// Frames of the mailbox in one answer, and their bytes unless it is one: the rest waits for the next
+/// poll.
 const ANSWER_FRAMES: usize = 256;
 const ANSWER_BYTES: usize = 256 * 1024;
 
@@ -66,12 +67,16 @@ enum Timing {
     Grace,
     /// Nothing: messages are on their way.
     Nothing,
+    /// The session, at once.
+    Lost,
 }
 
 /// Why a session ends.
 enum End {
     /// Nobody has polled it.
     Unpolled,
+    /// Nobody can say what its client has heard.
+    Lost,
     /// From within, or by the client's own fault.
     Close(Close),
 }
@@ -115,10 +120,11 @@ impl Session {
                 Err(close) => return Poll::Ready(End::Close(close)),
             }
             ready!(self.poll_timer(cx));
-            if self.timing == Timing::Grace {
-                return Poll::Ready(End::Unpolled);
+            match self.timing {
+                Timing::Lost => return Poll::Ready(End::Lost),
+                Timing::Grace => return Poll::Ready(End::Unpolled),
+                Timing::Window | Timing::Nothing => self.door().answer_nothing(),
             }
-            self.door().answer_nothing();
         }
     }
 
@@ -132,12 +138,17 @@ impl Session {
             Polling::Waiting => (Timing::Window, self.entry.window()),
             Polling::Writing => (Timing::Nothing, Duration::ZERO),
             Polling::Idle => (Timing::Grace, self.entry.window() + GRACE),
+            Polling::Lost => (Timing::Lost, Duration::ZERO),
         };
         if timing != self.timing {
             self.timing = timing;
             self.timer.as_mut().reset(Instant::now() + time);
         }
-        if timing == Timing::Nothing { Poll::Pending } else { self.timer.as_mut().poll(cx) }
+        match timing {
+            Timing::Nothing => Poll::Pending,
+            Timing::Lost => Poll::Ready(()),
+            Timing::Window | Timing::Grace => self.timer.as_mut().poll(cx),
+        }
     }
 
     /// Takes some of the client's frames; false when there are none, or the client has to read first, or a
@@ -213,6 +224,9 @@ impl Session {
         let node = &self.connection.shared.name;
         match end {
             End::Unpolled => debug!(%node, "long-poll session ended: nobody polled it"),
+            End::Lost => {
+                debug!(%node, "long-poll session ended: a peer was lost with an answer on its way");
+            }
             End::Close(Close { code, reason }) => {
                 debug!(%node, code, "long-poll session ended: {reason}");
             }
@@ -244,14 +258,13 @@ impl Posting {
     }
 }
 
-/// What the mailbox holds, as much as one answer takes, with commas between.
+/// What the mailbox holds, as much as one answer takes, with commas between. A large message comes
+/// alone: whatever becomes of it, others do not share it.
 fn next_messages(mailbox: &Mailbox) -> Option<Bytes> {
     let mut messages = Vec::from(mailbox.pop()?);
     for _ in 1..ANSWER_FRAMES {
-        if messages.len() >= ANSWER_BYTES {
-            break;
-        }
-        let Some(next) = mailbox.pop() else { break };
+        let Some(left) = ANSWER_BYTES.checked_sub(messages.len() + 1) else { break };
+        let Some(next) = mailbox.pop_up_to(left) else { break };
         messages.push(b',');
         messages.extend_from_slice(&next);
     }

@@ -186,7 +186,8 @@ async fn an_answer_is_taken_when_its_last_bytes_are_written() {
     let guest = Guest::joined().await;
     let body = |batch: Batch| {
         let messages = batch.messages().clone();
-        Messages::new("[".into(), messages, "]", Receipt::Own(batch))
+        let answered = guest.world.shared.tasks.token();
+        Messages::new("[".into(), messages, "]", Receipt::Own(batch), answered)
     };
     guest.say(1);
     let mut cut = body(guest.batch().await);
@@ -202,6 +203,68 @@ async fn an_answer_is_taken_when_its_last_bytes_are_written() {
     assert_eq!(serde_json::from_slice::<Vec<String>>(&bytes).unwrap(), [new(1)]);
     guest.say(2);
     assert_eq!(guest.hear().await, [new(2)]);
+}
+
+#[tokio::test]
+async fn the_last_bytes_wait_for_word_of_a_client_that_has_gone() {
+    let guest = Guest::joined().await;
+    guest.say(1);
+    let batch = guest.batch().await;
+    let messages = batch.messages().clone();
+    let answered = guest.world.shared.tasks.token();
+    let mut body = Messages::new("[".into(), messages, "]", Receipt::Own(batch), answered);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..2 {
+        assert!(body.frame().now_or_never().is_some());
+    }
+    assert!(body.frame().await.is_some());
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+}
+
+#[tokio::test]
+async fn a_session_ends_whose_messages_nobody_knows_the_fate_of() {
+    let guest = Guest::joined().await;
+    guest.say(1);
+    let batch = guest.batch().await;
+    let mut next = pin!(guest.poll());
+    assert!(next.as_mut().now_or_never().is_none());
+    batch.lose();
+    assert!(matches!(next.await, Polled::Gone), "neither lost in silence nor doubled");
+    guest.ended().await;
+}
+
+#[tokio::test]
+async fn a_large_message_has_an_answer_of_its_own() {
+    let guest = Guest::joined().await;
+    let large = format!("\"{}\"", "x".repeat(300 << 10));
+    let payloads = ["1", "2", &large, "3", &large, &large, "4"];
+    for payload in payloads {
+        guest.world.publish("room:a", payload);
+    }
+    let mut answers = Vec::new();
+    while answers.iter().sum::<usize>() < payloads.len() {
+        answers.push(guest.hear().await.len());
+    }
+    assert_eq!(answers, [2, 1, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn what_comes_between_two_polls_may_be_far_more_than_a_connection_could_leave_unread() {
+    let guest = Guest::joined().await;
+    let limit = guest.world.shared.config.limits.mailbox_bytes.bytes();
+    let payload = format!("\"{}\"", "x".repeat(2000));
+    let count = 15 * limit / 2200;
+    for _ in 0..count {
+        guest.world.publish("room:a", &payload);
+    }
+    let mut heard = 0;
+    while heard < count {
+        heard += guest.hear().await.len();
+    }
+    for _ in 0..2 * count {
+        guest.world.publish("room:a", &payload);
+    }
+    guest.ended().await;
 }
 
 #[tokio::test]

@@ -76,6 +76,9 @@ pub(super) enum Queued {
 
 /// Frames, oldest first. Broadcasts and replies are counted apart: what others send must not take
 /// the room for what the client asked for.
+///
+/// Limits are for what waits. What is taken to be written is not counted, and neither is the rest of a
+/// frame whose beginning is written: however large it is, its client may well be reading it.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// The one item of most queues: it needs no memory of its own. Before `items`.
@@ -85,12 +88,14 @@ pub(super) struct Queue {
     /// scanned. Boxed because there are almost never any.
     #[expect(clippy::box_collection, reason = "one word in every idle socket instead of three")]
     stale: Option<Box<Vec<u64>>>,
-    /// Bytes of broadcasts and diffs.
+    /// Bytes of broadcasts and diffs that wait.
     data: u32,
-    /// Bytes of replies.
+    /// Bytes of replies that wait.
     replies: u32,
-    /// Bytes of presence states that are shared with others.
+    /// Bytes of presence states that wait; they are shared with others.
     states: u32,
+    /// Bytes left of the frame that is half written: the first item, if it is attached.
+    begun: u32,
 }
 
 impl Queue {
@@ -102,14 +107,18 @@ impl Queue {
         self.only.is_none() && self.items.is_empty()
     }
 
-    /// Bytes waiting, each item counted with [`ITEM_OVERHEAD`].
+    /// Bytes that are here, each item counted with [`ITEM_OVERHEAD`].
     pub(super) fn bytes(&self) -> usize {
-        self.data as usize + self.answer_bytes()
+        [self.data, self.replies, self.states, self.begun].iter().map(|sum| *sum as usize).sum()
     }
 
     /// Bytes of replies and states among them.
     pub(super) fn answer_bytes(&self) -> usize {
-        self.replies as usize + self.states as usize
+        let begun = match self.first() {
+            Some(first) if first.kind.is_answer() => self.begun as usize,
+            Some(_) | None => 0,
+        };
+        self.replies as usize + self.states as usize + begun
     }
 
     #[inline]
@@ -213,68 +222,59 @@ impl Queue {
         }
     }
 
-    /// Takes the item of a queue that holds one. It counts here until
-    /// [`written_whole`](Self::written_whole) or [`put_back`](Self::put_back).
+    /// Takes the item of a queue that holds one, to be written. What is not goes
+    /// [back](Self::put_back).
     pub(super) fn take_only(&mut self) -> Option<Item> {
-        if self.items.is_empty() { self.only.take() } else { None }
+        if !self.items.is_empty() {
+            return None;
+        }
+        self.uncount_all();
+        self.only.take()
     }
 
-    /// A taken item is written.
-    pub(super) fn written_whole(&mut self, item: &Item) {
-        self.discount(item.kind, item.cost() as usize);
-    }
-
-    /// Takes what is to be written next: up to `count` items. They count here until
-    /// [`written`](Self::written) or [`put_back`](Self::put_back).
+    /// Takes what is to be written next: up to `count` items. What is not goes
+    /// [back](Self::put_back).
     #[inline]
     pub(super) fn take(&mut self, count: usize) -> VecDeque<Item> {
         self.spill();
         if self.items.len() <= count {
+            self.uncount_all();
             return std::mem::take(&mut self.items);
         }
-        self.items.drain(..count).collect()
-    }
-
-    /// `bytes` of the taken items are written: those written whole are taken off.
-    pub(super) fn written(&mut self, taken: &mut VecDeque<Item>, mut bytes: usize) {
-        while let Some(first) = taken.front_mut() {
-            if first.frame.len() > bytes {
-                if bytes > 0 {
-                    first.frame.advance(bytes);
-                    first.attached = true;
-                    let kind = first.kind;
-                    self.discount(kind, bytes);
-                }
-                return;
+        let taken: VecDeque<Item> = self.items.drain(..count).collect();
+        for item in &taken {
+            // The first one may be what is half written.
+            if std::mem::take(&mut self.begun) == 0 {
+                self.uncount(item);
             }
-            bytes -= first.frame.len();
-            let (kind, cost) = (first.kind, first.cost());
-            self.discount(kind, cost as usize);
-            taken.pop_front();
         }
+        taken
     }
 
-    /// Puts what could not be written back, before what came meanwhile.
-    pub(super) fn put_back(&mut self, mut taken: VecDeque<Item>) {
-        if !taken.is_empty() {
+    /// Puts the rest of what was taken back, before what came meanwhile.
+    pub(super) fn put_back(&mut self, mut rest: VecDeque<Item>) {
+        rest.iter().for_each(|item| self.count(item));
+        if !rest.is_empty() {
             self.spill();
-            taken.append(&mut self.items);
-            self.items = taken;
+            rest.append(&mut self.items);
+            self.items = rest;
         }
+        self.begin();
     }
 
     /// Puts back the rest of a frame that was begun, where the queue was cleared meanwhile.
-    pub(super) fn put_back_begun(&mut self, mut taken: VecDeque<Item>) {
+    pub(super) fn put_back_begun(&mut self, mut rest: VecDeque<Item>) {
         self.spill();
-        let begun = taken.iter().take_while(|item| item.attached).count();
-        if begun < taken.len() {
+        let begun = rest.iter().take_while(|item| item.attached).count();
+        if begun < rest.len() {
             // The pieces of one that was not.
             while self.items.pop_front_if(|first| first.attached).is_some() {}
         }
-        taken.truncate(begun);
-        taken.append(&mut self.items);
-        (self.data, self.replies, self.states) = (0, 0, 0);
-        taken.into_iter().for_each(|item| self.append(item));
+        rest.truncate(begun);
+        rest.append(&mut self.items);
+        self.uncount_all();
+        rest.into_iter().for_each(|item| self.append(item));
+        self.begin();
     }
 
     /// Drops all but the rest of the frame that is being written.
@@ -282,10 +282,11 @@ impl Queue {
         self.spill();
         let mut dropped = std::mem::take(&mut self.items);
         self.stale = None;
-        (self.data, self.replies, self.states) = (0, 0, 0);
+        self.uncount_all();
         while let Some(rest) = dropped.pop_front_if(|first| first.attached) {
             self.append(rest);
         }
+        self.begin();
         dropped
     }
 
@@ -302,7 +303,7 @@ impl Queue {
         self.fits(item.cost(), limit)
     }
 
-    /// An empty mailbox takes one frame of any size.
+    /// Where nothing else waits there is room for one frame of any size.
     const fn fits(&self, cost: u32, limit: u32) -> bool {
         self.data == 0 || self.data.saturating_add(cost) <= limit
     }
@@ -324,14 +325,12 @@ impl Queue {
         let Some(item) = self.items.remove(at) else {
             return 0;
         };
-        self.discount(item.kind, item.cost() as usize);
+        self.uncount(&item);
         item.frames.into()
     }
 
     fn append(&mut self, item: Item) {
-        let cost = item.cost();
-        let sum = self.sum(item.kind);
-        *sum = sum.saturating_add(cost);
+        self.count(&item);
         if self.is_empty() {
             self.only = Some(item);
         } else {
@@ -345,9 +344,34 @@ impl Queue {
         }
     }
 
-    fn discount(&mut self, kind: Kind, bytes: usize) {
-        let sum = self.sum(kind);
-        *sum = sum.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+    /// The first item may now be the rest of a frame: it does not wait any more.
+    fn begin(&mut self) {
+        let first = self.first().filter(|first| first.attached);
+        if self.begun == 0
+            && let Some((kind, cost)) = first.map(|first| (first.kind, first.cost()))
+        {
+            self.begun = cost;
+            let sum = self.sum(kind);
+            *sum = sum.saturating_sub(cost);
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<&Item> {
+        self.only.as_ref().or_else(|| self.items.front())
+    }
+
+    fn count(&mut self, item: &Item) {
+        let sum = self.sum(item.kind);
+        *sum = sum.saturating_add(item.cost());
+    }
+
+    fn uncount(&mut self, item: &Item) {
+        let sum = self.sum(item.kind);
+        *sum = sum.saturating_sub(item.cost());
+    }
+
+    const fn uncount_all(&mut self) {
+        (self.data, self.replies, self.states, self.begun) = (0, 0, 0, 0);
     }
 
     fn sum(&mut self, kind: Kind) -> &mut u32 {
@@ -359,13 +383,39 @@ impl Queue {
     }
 }
 
+impl Kind {
+    /// Whether the client asked for it.
+    const fn is_answer(self) -> bool {
+        matches!(self, Self::Reply | Self::State)
+    }
+}
+
 impl Item {
     fn cost(&self) -> u32 {
         cost(self.frame.len())
     }
 
+    /// So many bytes are written, but not all.
+    fn written(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.frame.advance(bytes);
+            self.attached = true;
+        }
+    }
+
     fn droppable(&self, channel: u64) -> bool {
         self.kind == Kind::Broadcast && self.channel == channel && !self.attached
+    }
+}
+
+/// Takes off those of the items whose bytes, the first `bytes` of all, are written.
+pub(super) fn take_off_written(taken: &mut VecDeque<Item>, mut bytes: usize) {
+    while let Some(first) = taken.front_mut() {
+        if first.frame.len() > bytes {
+            return first.written(bytes);
+        }
+        bytes -= first.frame.len();
+        taken.pop_front();
     }
 }
 

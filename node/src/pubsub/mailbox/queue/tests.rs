@@ -34,7 +34,7 @@ fn full(fills: &[u8; 10]) -> Queue {
 fn write_part(queue: &mut Queue, count: usize, bytes: usize) {
     let mut taken = queue.take(count);
     let whole: usize = taken.iter().take(count - 1).map(|item| item.frame.len()).sum();
-    queue.written(&mut taken, whole + bytes);
+    take_off_written(&mut taken, whole + bytes);
     queue.put_back(taken);
 }
 
@@ -55,7 +55,7 @@ fn a_mailbox_takes_what_fits_and_then_no_more() {
 }
 
 #[test]
-fn an_empty_mailbox_takes_one_frame_of_any_size() {
+fn where_nothing_waits_there_is_room_for_one_frame_of_any_size() {
     for overflow in [Overflow::Disconnect, Overflow::DropOldest, Overflow::Conflate] {
         let mut queue = Queue::default();
         let huge = Bytes::from(vec![b'h'; 50 * LIMIT as usize]);
@@ -152,15 +152,49 @@ fn conflate_replaces_the_waiting_broadcast_of_the_same_event() {
 }
 
 #[test]
-fn what_is_being_written_cannot_be_dropped_and_still_counts() {
+fn a_frame_that_is_half_written_leaves_all_the_room_to_what_waits_behind_it() {
+    let huge = || Bytes::from(vec![b'h'; 50 * LIMIT as usize]);
+    let begin: [fn(&mut Queue, Bytes); 3] = [
+        |queue, huge| _ = queue.push(offer(9, 0, Overflow::Disconnect), huge, LIMIT),
+        |queue, huge| _ = queue.push_presence(9, huge, LIMIT),
+        |queue, huge| _ = queue.push_reply([huge], LIMIT),
+    ];
+    for begin in begin {
+        let mut queue = Queue::default();
+        begin(&mut queue, huge());
+        write_part(&mut queue, 1, 1);
+        let joined = Bytes::from(vec![b'j'; 4 * FRAME]);
+        assert!(queue.push_joined(1, &joined, 4, LIMIT));
+        assert_eq!(queue.push_presence(2, frame(b'p'), LIMIT), Queued::After(0));
+        let pushed = |queue: &mut Queue| push(queue, 1, b'a', Overflow::Disconnect);
+        let queued = (0..).take_while(|_| pushed(&mut queue) == Queued::After(0)).count();
+        assert_eq!(queued, 6, "no more than the limit");
+        let reply = |queue: &mut Queue| queue.push_reply([frame(b'r')], LIMIT);
+        let queued = (0..).take_while(|_| reply(&mut queue) == Queued::After(0)).count();
+        assert_eq!(queued, 4 * 10 + 1);
+
+        let mut queue = Queue::default();
+        begin(&mut queue, huge());
+        write_part(&mut queue, 1, 1);
+        begin(&mut queue, huge());
+        assert_eq!(queue.len(), 2, "another one, as nothing waits");
+    }
+}
+
+#[test]
+fn what_is_being_written_cannot_be_dropped_and_takes_no_room() {
     let mut queue = full(b"abcdefghij");
     let mut taken = queue.take(9);
-    assert_eq!(queue.bytes(), LIMIT as usize);
-    assert_eq!(push(&mut queue, 1, b'k', Overflow::DropOldest), Queued::After(1), "j gave way");
-    queue.written(&mut taken, 3 * FRAME);
+    assert_eq!(queue.bytes(), FRAME + ITEM_OVERHEAD);
+    for fill in b'k'..=b's' {
+        assert_eq!(push(&mut queue, 1, fill, Overflow::DropOldest), Queued::After(0));
+    }
+    assert_eq!(push(&mut queue, 1, b't', Overflow::DropOldest), Queued::After(1), "j gave way");
+    take_off_written(&mut taken, 3 * FRAME);
     queue.put_back(taken);
-    assert_eq!(fills(&queue), "defghik", "what came meanwhile is behind it");
-    assert_eq!(queue.bytes(), 7 * (FRAME + ITEM_OVERHEAD));
+    assert_eq!(fills(&queue), "defghiklmnopqrst", "what came meanwhile is behind it");
+    assert_eq!(queue.bytes(), 16 * (FRAME + ITEM_OVERHEAD));
+    assert_eq!(push(&mut queue, 1, b'u', Overflow::Disconnect), Queued::Full, "all of it waits");
 }
 
 #[test]
@@ -198,14 +232,14 @@ fn a_frame_alone_is_taken_and_written_without_memory_of_the_queues_own() {
     push(&mut queue, 1, b'a', Overflow::Disconnect);
     assert_eq!(queue.items.capacity(), 0);
     let only = queue.take_only().unwrap();
-    assert!(queue.is_empty() && queue.bytes() == FRAME + ITEM_OVERHEAD, "it still counts");
+    assert!(queue.is_empty() && queue.bytes() == 0);
     push(&mut queue, 1, b'b', Overflow::Disconnect);
-    queue.written_whole(&only);
+    drop(only);
     assert_eq!((fills(&queue).as_str(), queue.bytes()), ("b", FRAME + ITEM_OVERHEAD));
 
     let mut taken = VecDeque::from([queue.take_only().unwrap()]);
     push(&mut queue, 1, b'c', Overflow::Disconnect);
-    queue.written(&mut taken, 10);
+    take_off_written(&mut taken, 10);
     queue.put_back(taken);
     assert_eq!(fills(&queue), "bc");
     assert!(queue.take_only().is_none(), "there are two");
@@ -218,7 +252,7 @@ fn an_emptied_queue_gives_its_memory_back() {
         while !queue.is_empty() {
             let mut taken = queue.take(count);
             let all = taken.iter().map(|item| item.frame.len()).sum();
-            queue.written(&mut taken, all);
+            take_off_written(&mut taken, all);
             queue.put_back(taken);
         }
         assert_eq!((queue.items.capacity(), queue.bytes()), (0, 0));
@@ -283,7 +317,7 @@ fn pieces_behind_one_that_is_being_written_are_kept_by_clear() {
     push(&mut queue, 1, b'a', Overflow::Disconnect);
     let mut taken = queue.take(1);
     assert_eq!(queue.clear().len(), 1);
-    queue.written(&mut taken, 10);
+    take_off_written(&mut taken, 10);
     queue.put_back(taken);
     assert_eq!(fills(&queue), "rst");
 }
@@ -296,7 +330,7 @@ fn what_is_cleared_while_it_is_being_written_does_not_come_back() {
         let mut taken = queue.take(11);
         queue.clear();
         queue.push_reply([frame(b'z')], LIMIT);
-        queue.written(&mut taken, bytes);
+        take_off_written(&mut taken, bytes);
         queue.put_back_begun(taken);
         assert_eq!(fills(&queue), rest, "after {bytes} bytes, and the last words");
         let left: usize = queue.only.iter().chain(&queue.items).map(|item| item.frame.len()).sum();

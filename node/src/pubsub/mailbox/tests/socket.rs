@@ -153,9 +153,11 @@ async fn an_end_is_told_at_once_and_what_waits_goes_before_the_last_words() {
 async fn a_fresh_state_waits_for_what_a_client_has_yet_to_read() {
     let (mailbox, mut client) = blocked(LIMIT).await;
     let owner = Owner::new();
+    let waiting = (0..10).filter(|_| push(&mailbox, b'w') == Pushed::Queued).count();
     assert_eq!(push_presence(&mailbox, 1), Pushed::Skipped);
     assert_eq!(owner.control(&mailbox), None);
-    tokio::join!(read(&mut client, MUCH), poll_fn(|cx| mailbox.poll_write(cx, 1)));
+    let all = MUCH + waiting * FRAME;
+    tokio::join!(read(&mut client, all), poll_fn(|cx| mailbox.poll_write(cx, 1)));
     assert_eq!(owner.rings(), 1);
     assert_eq!(owner.control(&mailbox), Some(Control::Resync { channel: 1 }));
 }
@@ -165,6 +167,9 @@ async fn a_slow_client_reads_the_begun_frame_to_its_end_and_then_the_last_words(
     let (mailbox, mut client) = blocked(LIMIT).await;
     let owner = Owner::new();
     assert_eq!(push_reply(&mailbox, b'r'), Pushed::Queued);
+    for _ in 0..10 {
+        assert_eq!(push(&mailbox, b'n'), Pushed::Queued, "behind it there is all the room");
+    }
     assert_eq!(push(&mailbox, b'n'), Pushed::Overflow);
     let slow = Some(Control::Close(CloseReason::Slow));
     assert_eq!(owner.control(&mailbox), slow, "at once, though not all is written");
@@ -176,6 +181,22 @@ async fn a_slow_client_reads_the_begun_frame_to_its_end_and_then_the_last_words(
     assert!(bytes == all, "nothing between them");
     drop(mailbox);
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "and nothing after");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_is_not_closed_for_a_frame_that_takes_long() {
+    let (mailbox, mut client) = blocked(LIMIT).await;
+    let much_asked = Bytes::from(vec![b'q'; MUCH]);
+    assert_eq!(mailbox.push_reply([much_asked.clone()], &mut Flush::new()), Pushed::Queued);
+    assert_eq!(push(&mailbox, b'n'), Pushed::Queued);
+    assert!(mailbox.has_unread(), "it is asked no more for now");
+    assert_eq!(mailbox.push(offer(1), frame(b'o'), &mut Flush::new()), Pushed::Queued);
+
+    let all = [much(b'm'), much_asked, frame(b'n'), frame(b'o')].concat();
+    let (bytes, ()) =
+        tokio::join!(read(&mut client, all.len()), poll_fn(|cx| mailbox.poll_write(cx, 1)));
+    assert!(bytes == all);
+    assert_eq!((mailbox.closed(), mailbox.bytes()), (None, 0));
 }
 
 #[tokio::test]

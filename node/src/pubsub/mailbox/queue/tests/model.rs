@@ -73,6 +73,8 @@ struct Waiting {
     left: usize,
     /// A byte of its frame is written.
     begun: bool,
+    /// It is being written, or is what is half written.
+    uncounted: bool,
 }
 
 #[derive(Default)]
@@ -89,8 +91,20 @@ struct Model {
 
 impl Model {
     fn bytes(&self, reply: bool) -> usize {
-        let counted = self.waiting.iter().filter(|item| (item.kind == Kind::Reply) == reply);
-        counted.map(|item| item.left + ITEM_OVERHEAD).sum()
+        let counted = |item: &&Waiting| (item.kind == Kind::Reply) == reply && !item.uncounted;
+        self.waiting.iter().filter(counted).map(|item| item.left + ITEM_OVERHEAD).sum()
+    }
+
+    /// Bytes of all that is here, or of answers.
+    fn held(&self, answers: bool) -> usize {
+        let here = self.waiting.iter().skip(self.taken);
+        let here = here.filter(|item| !answers || item.kind == Kind::Reply);
+        here.map(|item| item.left + ITEM_OVERHEAD).sum()
+    }
+
+    fn take(&mut self, count: usize) {
+        self.taken = count.min(self.waiting.len());
+        self.waiting[..self.taken].iter_mut().for_each(|item| item.uncounted = true);
     }
 
     fn fits(&self, len: usize) -> bool {
@@ -107,8 +121,19 @@ impl Model {
 
     fn append(&mut self, kind: Kind, channel: u64, event: u32, (number, frame): &(u8, Bytes)) {
         let (message, left) = (self.messages, frame.len());
-        let (number, count, begun) = (*number, 1, false);
-        self.waiting.push(Waiting { kind, channel, event, number, message, count, left, begun });
+        let number = *number;
+        let (count, begun, uncounted) = (1, false, false);
+        self.waiting.push(Waiting {
+            kind,
+            channel,
+            event,
+            number,
+            message,
+            count,
+            left,
+            begun,
+            uncounted,
+        });
     }
 
     /// Drops the first or last droppable broadcast that `which` accepts, and says how many it was.
@@ -176,7 +201,18 @@ impl Model {
     }
 
     /// Writes up to so many bytes of what was taken.
-    fn write(&mut self, mut bytes: usize) {
+    fn write(&mut self, bytes: usize) {
+        let was_taken = self.taken > 0;
+        self.write_taken(bytes);
+        if was_taken {
+            // What is left of it waits again, but for what is half written.
+            for (at, item) in self.waiting.iter_mut().enumerate() {
+                item.uncounted = at == 0 && item.begun;
+            }
+        }
+    }
+
+    fn write_taken(&mut self, mut bytes: usize) {
         for _ in 0..std::mem::take(&mut self.taken) {
             let first = &mut self.waiting[0];
             let now = first.left.min(bytes);
@@ -215,13 +251,8 @@ impl Subject {
         let all: Vec<u8> = taken.iter().flat_map(|item| item.frame.iter().copied()).collect();
         let bytes = bytes.min(all.len());
         self.wire.extend_from_slice(&all[..bytes]);
-        match taken.front() {
-            Some(only) if taken.len() == 1 && bytes == all.len() => self.queue.written_whole(only),
-            _ => {
-                self.queue.written(&mut taken, bytes);
-                self.queue.put_back(taken);
-            }
-        }
+        take_off_written(&mut taken, bytes);
+        self.queue.put_back(taken);
     }
 }
 
@@ -255,7 +286,7 @@ fn step(step: &Step, subject: &mut Subject, model: &mut Model) {
             model.stale.retain(|known| *known != channel);
         }
         Step::Take { count } if subject.taken.is_none() => {
-            model.taken = count.min(model.waiting.len());
+            model.take(count);
             let only = if count == 1 { queue.take_only() } else { None };
             subject.taken = Some(only.map_or_else(|| queue.take(count), |only| [only].into()));
         }
@@ -282,15 +313,15 @@ proptest! {
             step(one, &mut subject, &mut model);
             let queue = &subject.queue;
             let taken = subject.taken.as_ref().map_or(0, VecDeque::len);
-            prop_assert_eq!(queue.bytes(), model.bytes(false) + model.bytes(true));
-            prop_assert_eq!(queue.answer_bytes(), model.bytes(true));
+            prop_assert_eq!(queue.bytes(), model.held(false));
+            prop_assert_eq!(queue.answer_bytes(), model.held(true));
             prop_assert_eq!(queue.stale(), model.stale.first().copied());
             prop_assert_eq!(queue.len() + taken, model.waiting.len());
         }
         subject.write(usize::MAX);
         model.write(usize::MAX);
         subject.taken = Some(subject.queue.take(usize::MAX));
-        model.taken = model.waiting.len();
+        model.take(usize::MAX);
         subject.write(usize::MAX);
         model.write(usize::MAX);
         prop_assert_eq!(&subject.wire, &model.wire);
