@@ -166,7 +166,7 @@ pub(crate) async fn answer(
         return refuse(&mut send);
     };
     link.counters().requests_received.add(1);
-    let (sender, answer) = oneshot::channel();
+    let (sender, mut answer) = oneshot::channel();
     let len = body.len();
     let event = Event::Request { link, body, reply: Responder(sender) };
     if context.events.send_bytes(event, len).await.is_err() {
@@ -174,11 +174,16 @@ pub(crate) async fn answer(
     }
     let stopped = send.stopped();
     let reply = tokio::select! {
-        reply = timeout(context.answer_timeout, answer) => reply,
+        reply = timeout(context.answer_timeout, &mut answer) => reply.ok().and_then(Result::ok),
         // The asker does not want it any more.
-        _ = stopped => return,
+        _ = stopped => None,
     };
-    let Ok(Ok(Reply { body, fate })) = reply else {
+    let Some(Reply { body, fate }) = reply else {
+        // It may have come in this very moment.
+        answer.close();
+        if let Ok(Reply { fate, .. }) = answer.try_recv() {
+            let _ = fate.send(Fate::NotTaken);
+        }
         return refuse(&mut send);
     };
     let written = write(&mut send, body).await.is_ok() && send.finish().is_ok();

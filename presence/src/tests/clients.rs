@@ -126,7 +126,8 @@ fn limits_are_errors_that_change_nothing() {
     let meta = vec![b' '; META_LEN_MAX + 1];
     let track = |shard: &mut Shard, key: &str, meta: &[u8]| shard.track(&topic(0), key, meta, T0);
     assert_eq!(track(&mut shard, &key, b""), Err(TrackError::KeyLength { len: 257 }));
-    assert_eq!(track(&mut shard, "", &meta), Err(TrackError::MetaTooLong { len: 16_385 }));
+    assert_eq!(track(&mut shard, "", b""), Err(TrackError::KeyLength { len: 0 }));
+    assert_eq!(track(&mut shard, "k", &meta), Err(TrackError::MetaTooLong { len: 16_385 }));
     assert_eq!(shard.head(), 0);
     let id = track(&mut shard, &key[1..], &meta[1..]).unwrap();
     let head = shard.head();

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io::Read as _,
     pin::pin,
     process::{Command, Stdio},
     rc::Rc,
@@ -73,8 +74,10 @@ struct Process {
 impl Process {
     fn start() -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", "read line", "sh", "serve"]).stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.args(["-c", "echo; read line", "sh", "serve"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Its arguments can be read a moment after it was spawned, and when it runs for sure.
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         let (id, (running, ended)) = (child.id(), watch::channel(()));
         thread::spawn(move || {
             // It reads this, and ends with this process at the latest.

@@ -28,7 +28,7 @@ pub(super) enum Receipt {
 ///
 /// A client that has gone, or goes while it reads, is heard of meanwhile if it is this far away at most.
 /// What waits for it is worth more than that time: nobody polls where every millisecond counts.
-const HOLD: Duration = Duration::from_millis(10);
+pub(super) const HOLD: Duration = Duration::from_millis(10);
 
 /// How often the body has to be asked for more until what it gave before is surely written: the
 /// connection asks twice in a row before it flushes.
