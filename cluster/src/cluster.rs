@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(crate) digest_at: Time,
     /// The peer that got the last digest.
     pub(crate) digest_last: NodeIx,
+    /// Pulls made so far.
+    pub(crate) pulls: u64,
     rng: StdRng,
 }
 
@@ -78,6 +80,7 @@ impl Cluster {
             announce_at: now + config.announce_interval,
             digest_at: now + config.digest_interval,
             digest_last: NodeIx::SELF,
+            pulls: 0,
             rng,
             config,
             me,
@@ -110,6 +113,7 @@ impl Cluster {
         node.link = Some(Link::new(id, replica.incarnation, self.config.shards, now));
         node.unconfirmed_at = None;
         node.left = false;
+        self.end_pull(ix);
         for shard in 0..self.config.shards {
             self.events.push_back(Event::Flood { node: ix, shard, on: true });
         }
@@ -131,9 +135,14 @@ impl Cluster {
             .is_some_and(|identity| self.membership.is_active(&identity));
         if node.left {
             self.forget(ix, shards, now);
-        } else if !active && node.state == State::Up {
-            node.unconfirmed_at = Some(unconfirmed_at);
+        } else {
+            node.settle_lag(now);
+            if !active && node.state == State::Up {
+                node.unconfirmed_at = Some(unconfirmed_at);
+            }
+            self.want_relay(ix, now + self.config.relay_after);
         }
+        self.lose_relay(ix, now);
         self.settle_barriers();
     }
 
@@ -167,6 +176,12 @@ impl Cluster {
                 self.events.push_back(Event::Disconnect { socket_id });
             }
             Some(Message::Leave) => self.handle_leave(ix, shards, now),
+            Some(Message::Pull(pull)) => self.handle_pull(ix, pull, shards)?,
+            Some(Message::PullAnswer(answer)) => {
+                self.handle_pull_answer(ix, answer, shards, now)?;
+            }
+            Some(Message::PullEnd(pull)) => self.handle_pull_end(ix, pull),
+            Some(Message::Relayed(relayed)) => self.handle_relayed(ix, relayed, shards, now)?,
         }
         Ok(())
     }
@@ -204,6 +219,7 @@ impl Cluster {
         self.acknowledge(shards, now);
         self.expire_barriers(now);
         self.expire_nodes(shards, now);
+        self.pull_missing(shards, now);
         if self.announce_at <= now {
             self.announce_at = now + self.config.announce_interval;
             self.announce(now);

@@ -40,6 +40,8 @@ pub struct Config {
     pub forget_after: Duration,
     /// How long a linked node that never became a member survives its link, 3 s.
     pub unconfirmed_after: Duration,
+    /// How long a link to a member may be missing before its feeds are pulled from another peer, 1 s.
+    pub relay_after: Duration,
     /// Most members, 1,024. Further ones are ignored and counted.
     pub members_max: usize,
     /// Bytes queued for one peer's control lane, 4 MiB; over it the link is cut.
@@ -65,6 +67,7 @@ impl Default for Config {
             announce_interval: Duration::from_secs(1),
             forget_after: Duration::from_secs(600),
             unconfirmed_after: Duration::from_secs(3),
+            relay_after: Duration::from_secs(1),
             members_max: 1024,
             control_queue_max: 4 << 20,
             swim_queue_max: 64,

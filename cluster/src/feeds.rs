@@ -64,6 +64,7 @@ impl Cluster {
             shards.with(shard, |s| s.saw_head(ix, incarnation, head, now));
             self.settle_flood(ix, shard, shards);
         }
+        self.settle_lag(ix, now);
         // The other side of a split that heals holds members of this one for dead. That is theirs to
         // deny, and no reason to hide them here until they have.
         let mut members = sync.members;
@@ -101,6 +102,7 @@ impl Cluster {
                 incoming.progress_at = now;
                 link.owe_ack(shard, ack_by);
                 self.stats.ranges_applied += 1;
+                self.relay_grown(ix, shard);
             }
             Applied::Duplicate => {
                 link.owe_ack(shard, ack_by);
@@ -117,6 +119,7 @@ impl Cluster {
             }
         }
         self.settle_flood(ix, shard, shards);
+        self.settle_lag(ix, now);
         self.acknowledge(shards, now);
         Ok(())
     }
@@ -156,7 +159,14 @@ impl Cluster {
         let max = self.config.range_len.min(budget);
         loop {
             let link = self.nodes.link_mut(ix)?;
-            let (shard, from, epoch) = link.next(lane, self.config.coalesce, now)?;
+            let Some((shard, from, epoch)) = link.next(lane, self.config.coalesce, now) else {
+                // Behind our own: the peer has no other way to those.
+                return if lane == Lane::FeedBulk {
+                    self.poll_relay(ix, max, shards)
+                } else {
+                    None
+                };
+            };
             let served = shards.with(shard, |s| (s.serve(NodeIx::SELF, from, max), s.head()));
             let (Some(range), head) = served else {
                 link.sent(shard, from, from);

@@ -6,6 +6,7 @@
 //! - `link`: what went over the link to a peer and what came over it.
 //! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
 //!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
+//! - `relay`: feeds of a node without a link to us, by way of a peer that has one.
 //! - `barrier`: the first join of a topic waits until the peers know that it is wanted here.
 //! - [`wire`]: the bytes. Broadcasts are encoded here too, but pass by the core: a driver keeps, from
 //!   the events of this core and of the shards, which peers want what, and sends at once.
@@ -22,6 +23,7 @@ mod link;
 mod member;
 mod membership;
 mod node;
+mod relay;
 mod view;
 pub mod wire;
 

@@ -1,14 +1,14 @@
 //! One link to a peer: what was sent of our feeds, what was heard of theirs, what is queued.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use bytes::Bytes;
-use presence::Time;
+use presence::{NodeIx, Time};
 
-use crate::wire::Identity;
+use crate::{relay::Relay, wire::Identity};
 
 /// A queue of frames between two nodes. Each is a stream of its own, so none holds up another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) control: VecDeque<Bytes>,
     pub(crate) control_bytes: usize,
     pub(crate) swim: VecDeque<Bytes>,
+    /// Feeds of other nodes that the peer has pulled, by the node.
+    pub(crate) relays: BTreeMap<NodeIx, Relay>,
     cursors: Vec<Cursor>,
     /// Shards with changes that wait for the next live flush.
     waiting: BTreeSet<u16>,
@@ -107,6 +109,7 @@ impl Link {
             control: VecDeque::new(),
             control_bytes: 0,
             swim: VecDeque::new(),
+            relays: BTreeMap::new(),
             cursors: vec![cursor; usize::from(shards)],
             waiting: BTreeSet::new(),
             due: BTreeSet::new(),

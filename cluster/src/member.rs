@@ -32,7 +32,7 @@ impl Cluster {
         let ix = match self.nodes.find(&replica.name) {
             Some(ix) => ix,
             None if self.nodes.len() < self.config.members_max => {
-                self.nodes.add(replica.clone())?
+                self.nodes.add(replica.clone(), now)?
             }
             None => {
                 self.stats.members_refused += 1;
@@ -40,6 +40,9 @@ impl Cluster {
             }
         };
         self.remember(replica);
+        if self.nodes.get(ix).is_some_and(|node| node.replica != *replica) {
+            self.end_relays(ix);
+        }
         let node = self.nodes.get_mut(ix)?;
         let fresh = node.address.is_none() && node.link.is_none();
         if node.replica != *replica || node.state != State::Up || fresh {
@@ -56,6 +59,7 @@ impl Cluster {
         for shard in 0..self.config.shards {
             shards.with(shard, |shard| shard.member_up(ix, replica, direct, now));
         }
+        self.want_relay(ix, now + self.config.relay_after);
         Some(ix)
     }
 
@@ -92,6 +96,8 @@ impl Cluster {
         }
         node.state = State::Down(now);
         node.agrees = None;
+        self.end_relays(ix);
+        let Some(node) = self.nodes.get(ix) else { return };
         let replica = node.replica.clone();
         for shard in 0..self.config.shards {
             shards.with(shard, |shard| shard.member_down(ix, replica.incarnation, now));
@@ -100,6 +106,7 @@ impl Cluster {
     }
 
     pub(crate) fn forget(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        self.end_relays(ix);
         let Some(node) = self.nodes.remove(ix) else { return };
         for shard in 0..self.config.shards {
             shards.with(shard, |s| s.member_forget(ix, node.replica.incarnation, now));
@@ -207,7 +214,7 @@ impl Cluster {
             State::Down(_) | State::Up => None,
         };
         let link = node.link.as_ref().and_then(Link::poll_timeout);
-        [forget, node.unconfirmed_at, link].into_iter().flatten().min()
+        [forget, node.unconfirmed_at, node.source.poll_timeout(), link].into_iter().flatten().min()
     }
 
     pub(crate) fn expire_nodes(&mut self, shards: &mut impl Shards, now: Time) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use presence::{NodeIx, NodeName, Replica, Time};
 
-use crate::link::Link;
+use crate::{link::Link, relay::Source};
 
 /// Whether a member counts as alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,16 @@ pub(crate) struct Node {
     pub(crate) left: bool,
     /// Whether its last digest was equal to ours.
     pub(crate) agrees: Option<bool>,
+    /// Where its feeds come from.
+    pub(crate) source: Source,
+    /// Of the peer that was asked last for its feeds, among all that could be.
+    pub(crate) relay_rank: u64,
+    /// Since when more of its feeds is known to be there than is here, or nothing is heard of them.
+    pub(crate) behind_since: Option<Time>,
 }
 
 impl Node {
-    pub(crate) fn new(replica: Replica) -> Self {
+    pub(crate) fn new(replica: Replica, now: Time) -> Self {
         Self {
             replica,
             address: None,
@@ -44,6 +50,26 @@ impl Node {
             unconfirmed_at: None,
             left: false,
             agrees: None,
+            source: Source::default(),
+            relay_rank: 0,
+            behind_since: Some(now),
+        }
+    }
+
+    /// Whether all that was heard of its feeds is here, and more would be heard of.
+    fn is_current(&self) -> bool {
+        match &self.link {
+            Some(link) => link.caught_up(),
+            None => self.source.is_current(),
+        }
+    }
+
+    /// Notes whether its feeds are behind from here on.
+    pub(crate) fn settle_lag(&mut self, now: Time) {
+        if self.is_current() {
+            self.behind_since = None;
+        } else {
+            self.behind_since.get_or_insert(now);
         }
     }
 }
@@ -73,10 +99,10 @@ impl Nodes {
     }
 
     /// Adds a node under the lowest free number; 0 is this node itself.
-    pub(crate) fn add(&mut self, replica: Replica) -> Option<NodeIx> {
+    pub(crate) fn add(&mut self, replica: Replica, now: Time) -> Option<NodeIx> {
         let free = (1..=u16::MAX).map(NodeIx).find(|ix| !self.by_ix.contains_key(ix))?;
         self.by_name.insert(replica.name.clone(), free);
-        self.by_ix.insert(free, Node::new(replica));
+        self.by_ix.insert(free, Node::new(replica, now));
         Some(free)
     }
 

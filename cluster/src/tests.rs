@@ -4,6 +4,7 @@ mod barrier;
 mod feeds;
 mod hostile;
 mod members;
+mod relay;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -219,7 +220,7 @@ impl Net {
 
     fn members(&mut self, node: usize) -> Vec<Member> {
         let core = &mut self.cores[node];
-        core.cluster.members(&mut core.shards)
+        core.cluster.members(&mut core.shards, self.now)
     }
 
     /// The first frame that the node would send to a newcomer.

@@ -1,8 +1,8 @@
 //! What the core tells of itself to whoever asks.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use presence::{NodeIx, Replica};
+use presence::{NodeIx, NodeName, Replica, Time};
 
 use crate::{
     cluster::{Cluster, Shards},
@@ -28,6 +28,8 @@ pub struct Stats {
     pub ranges_applied: u64,
     /// Feed ranges that were known already.
     pub ranges_duplicate: u64,
+    /// Ranges of other nodes' feeds sent to peers without a link to these.
+    pub ranges_relayed: u64,
     /// Gaps reported to peers.
     pub nacks_sent: u64,
     /// Feeds fetched anew as their checksum was wrong. Should stay 0.
@@ -57,6 +59,11 @@ pub struct Member {
     pub linked: bool,
     /// Operations of its feeds that this node knows to be missing here.
     pub lag: u64,
+    /// How old what we know of its feeds may be: the time since all that was heard of them was here,
+    /// and more would have been heard of. Zero at best; it grows while no feed comes.
+    pub stale: Duration,
+    /// The peer that relays its feeds, as there is no link to it.
+    pub via: Option<NodeName>,
     /// Whether its last digest was equal to ours.
     pub agrees: Option<bool>,
 }
@@ -88,7 +95,7 @@ impl Cluster {
     }
 
     /// All nodes known but this one.
-    pub fn members(&self, shards: &mut impl Shards) -> Vec<Member> {
+    pub fn members(&self, shards: &mut impl Shards, now: Time) -> Vec<Member> {
         let suspects: Vec<&Identity> = self.membership.suspects().collect();
         let members = self.nodes.iter().map(|(ix, node)| {
             let lag = (0..self.config.shards).map(|shard| {
@@ -105,6 +112,8 @@ impl Cluster {
                 suspect: suspects.iter().any(|id| id.name == node.replica.name),
                 linked: node.link.is_some(),
                 lag: lag.fold(0, u64::saturating_add),
+                stale: node.behind_since.map_or(Duration::ZERO, |since| now.since(since)),
+                via: self.relay_of(node),
                 agrees: node.agrees,
             }
         });

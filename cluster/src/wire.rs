@@ -8,6 +8,7 @@
 mod broadcast;
 mod longpoll;
 mod range;
+mod relay;
 mod request;
 mod swim;
 
@@ -32,6 +33,7 @@ pub use self::{
 };
 pub(crate) use self::{
     range::FeedRange,
+    relay::{Pull, PullAnswer, Relayed},
     swim::{Identity, MemberRecord, SwimCodec},
 };
 use crate::error::WireError;
@@ -63,6 +65,10 @@ mod kind {
     pub(super) const SUMS: u8 = 0x08;
     pub(super) const DISCONNECT: u8 = 0x09;
     pub(super) const LEAVE: u8 = 0x0a;
+    pub(super) const PULL: u8 = 0x0b;
+    pub(super) const PULL_ANSWER: u8 = 0x0c;
+    pub(super) const PULL_END: u8 = 0x0d;
+    pub(super) const RELAYED: u8 = 0x0e;
     pub(super) const BROADCAST: u8 = 0x10;
     pub(super) const TOPICS_REQUEST: u8 = 0x20;
     pub(super) const TOPICS: u8 = 0x21;
@@ -96,6 +102,14 @@ pub(crate) enum Message {
     Disconnect(String),
     /// The sender is going for good.
     Leave,
+    /// The sender wants the feeds of a node that it has no link to.
+    Pull(Pull),
+    /// Whether the sender relays them.
+    PullAnswer(PullAnswer),
+    /// The sender does not need the pull with this number any more.
+    PullEnd(u64),
+    /// Operations of another node's feed, which the receiver has pulled.
+    Relayed(Relayed),
 }
 
 /// First frame of a link's control lane.
@@ -170,7 +184,7 @@ impl Message {
         match self {
             Self::Swim(packet) => frame(kind::SWIM, &(), packet),
             Self::Sync(sync) => frame(kind::SYNC, sync, &[]),
-            Self::Range(range) => range.encode(),
+            Self::Range(range) => range.encode(kind::RANGE, ()),
             Self::Ack(positions) => frame(kind::ACK, positions, &[]),
             Self::Nack(nack) => frame(kind::NACK, nack, &[]),
             Self::Digest(digest) => frame(kind::DIGEST, digest, &[]),
@@ -178,6 +192,10 @@ impl Message {
             Self::Sums(sums) => frame(kind::SUMS, sums, &[]),
             Self::Disconnect(socket_id) => frame(kind::DISCONNECT, socket_id, &[]),
             Self::Leave => frame(kind::LEAVE, &(), &[]),
+            Self::Pull(pull) => frame(kind::PULL, pull, &[]),
+            Self::PullAnswer(answer) => frame(kind::PULL_ANSWER, answer, &[]),
+            Self::PullEnd(pull) => frame(kind::PULL_END, pull, &[]),
+            Self::Relayed(relayed) => relayed.feed.encode(kind::RELAYED, relayed.pull),
         }
     }
 
@@ -190,7 +208,10 @@ impl Message {
                 Self::Swim(frame.slice(parts.payload_at..))
             }
             kind::SYNC => Self::Sync(parts.whole("sync")?),
-            kind::RANGE => Self::Range(FeedRange::decode(&parts)?),
+            kind::RANGE => {
+                let ((), range) = FeedRange::decode(&parts)?;
+                Self::Range(range)
+            }
             kind::ACK => Self::Ack(parts.whole("ack")?),
             kind::NACK => Self::Nack(parts.whole("nack")?),
             kind::DIGEST => Self::Digest(parts.whole("digest")?),
@@ -203,6 +224,13 @@ impl Message {
             kind::LEAVE => {
                 let () = parts.whole("leave")?;
                 Self::Leave
+            }
+            kind::PULL => Self::Pull(parts.whole("pull")?),
+            kind::PULL_ANSWER => Self::PullAnswer(parts.whole("pull answer")?),
+            kind::PULL_END => Self::PullEnd(parts.whole("pull end")?),
+            kind::RELAYED => {
+                let (pull, feed) = FeedRange::decode(&parts)?;
+                Self::Relayed(Relayed { pull, feed })
             }
             other => return ignorable(other).map(|()| None),
         }))

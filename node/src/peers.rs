@@ -488,7 +488,7 @@ impl Running {
             }
             Command::Disconnect { socket_id } => self.driver.cluster.disconnect(&socket_id),
             Command::Members { answer } => {
-                let members = self.driver.cluster.members(&mut &*self.driver.tracker);
+                let members = self.driver.cluster.members(&mut &*self.driver.tracker, now);
                 // The one who asked may have gone.
                 drop(answer.send(members));
             }

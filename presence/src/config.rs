@@ -34,6 +34,9 @@ pub struct Config {
     /// How long an owner that came up may stay hidden while it is being caught up with.
     /// Default 1 s.
     pub reveal_timeout: Duration,
+    /// How long an owner that goes down and up again and again may be held hidden. Zero shows it as
+    /// soon as it is caught up with. Default 5 s.
+    pub hold_down_max: Duration,
     /// Joins and leaves in one [`crate::Diff`], at most; more are told in several. At least 2
     /// (an update is both). Default 1,000.
     pub diff_events_max: usize,
@@ -57,6 +60,7 @@ impl Default for Config {
             tombstones_max: 65_536,
             flush_interval: Duration::from_millis(5),
             reveal_timeout: Duration::from_secs(1),
+            hold_down_max: Duration::from_secs(5),
             diff_events_max: 1000,
             interest_linger: Duration::from_secs(10),
             interests_max: 1_000_000 / 16,

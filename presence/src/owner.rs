@@ -6,13 +6,14 @@
 //! forgotten owner is freed, little by little when it is large; its grave keeps other nodes from
 //! bringing it back.
 
+mod flaps;
 mod graves;
 mod leaving;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub(crate) use self::graves::Graves;
-use self::leaving::Leaving;
+use self::{flaps::Flaps, leaving::Leaving};
 use crate::{
     Actor, Dot, Entry, NodeIx, Replica, Time,
     feed::{Feed, Held},
@@ -38,6 +39,11 @@ pub(crate) struct Owner {
     /// Whether it holds the interest in everything.
     pub(crate) all_interest: bool,
     phase: Phase,
+    /// When it is shown at the latest while it is being caught up with, unless it is held.
+    show_by: Time,
+    /// Not shown before, as it went down too often.
+    held_until: Time,
+    flaps: Flaps,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +104,22 @@ impl Owner {
             head_seen: 0,
             all_interest: false,
             phase,
+            show_by: Time::ZERO,
+            held_until: Time::ZERO,
+            flaps: Flaps::default(),
         }
+    }
+
+    /// It has come up after it was down; it may be held hidden for a while, at most `max`.
+    pub(crate) fn note_return(&mut self, now: Time, max: Duration) {
+        self.held_until = now + self.flaps.note(now, max);
+    }
+
+    /// When it is to be shown, as things are; `None` when it is, or is down.
+    pub(crate) fn due(&self) -> Option<Time> {
+        let Phase::CatchingUp { .. } = self.phase else { return None };
+        let ready = if self.is_caught_up() { Time::ZERO } else { self.show_by };
+        Some(ready.max(self.held_until))
     }
 
     /// Notes a head that a range, perhaps of a third node, speaks of.
@@ -186,7 +207,7 @@ impl Owners {
             None => self.others.push(owner),
         }
         self.by_ix.insert(ix, id);
-        self.deadlines.insert(id, deadline);
+        self.set_phase(id, phase, Some(deadline));
     }
 
     /// Hides another owner for good, to be freed; its node's number can be given to another.
@@ -221,14 +242,21 @@ impl Owners {
         self.leaving.is_news(owner, hash)
     }
 
-    /// Shows or hides another owner.
+    /// Shows or hides another owner; one that is to be caught up with is shown at the deadline, or later
+    /// where it is held.
     pub(crate) fn set_phase(&mut self, id: OwnerId, phase: Phase, deadline: Option<Time>) {
-        match deadline {
-            Some(deadline) => drop(self.deadlines.insert(id, deadline)),
-            None => drop(self.deadlines.remove(&id)),
-        }
         if let Some(owner) = id.place().and_then(|place| self.others.get_mut(place)?.as_mut()) {
             owner.phase = phase;
+            owner.show_by = deadline.unwrap_or_default();
+        }
+        self.settle_deadline(id);
+    }
+
+    /// Finds out anew when an owner is to be shown: what is known of it has changed.
+    pub(crate) fn settle_deadline(&mut self, id: OwnerId) {
+        match self.get(id).and_then(Owner::due) {
+            Some(due) => drop(self.deadlines.insert(id, due)),
+            None => drop(self.deadlines.remove(&id)),
         }
     }
 

@@ -222,7 +222,7 @@ story("the cluster is shown as the node sees it", async (stage) => {
   const [own, peer] = members;
   assert.deepEqual([own.name, own.state, own.address], ["n1", "self", nodes[0].cluster]);
   assert.deepEqual([peer.name, peer.state, peer.address, peer.region, peer.linked], ["n2", "up", nodes[1].cluster, "north", true]);
-  for (const key of ["incarnation", "version", "rtt_ms", "queued_bytes", "presence_lag", "agreement"]) assert.ok(key in peer, key);
+  for (const key of ["incarnation", "version", "rtt_ms", "queued_bytes", "presence_lag", "lag_ms", "via", "agreement"]) assert.ok(key in peer, key);
   assert.ok(peer.rtt_ms > 0 && peer.rtt_ms < 1000);
   await until("they have compared what they list", async () => (await nodes[0].members())[1].agreement === true, { seconds: 20 });
 });

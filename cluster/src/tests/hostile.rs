@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{Digest, FeedRange, MemberRecord, Message, Nack, Positions, Sums, Sync};
+use crate::wire::{
+    Digest, FeedRange, MemberRecord, Message, Nack, Positions, Pull, PullAnswer, Relayed, Sums,
+    Sync,
+};
 use presence::{Bitmap, Op, Range, Value};
 
 /// Node 0 is attacked by node 1; node 2 is honest.
@@ -201,7 +204,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn forged_range() -> impl Strategy<Value = Message> {
+fn forged_range() -> impl Strategy<Value = FeedRange> {
     let positions = prop_oneof![
         3 => prop::array::uniform4(number()).prop_map(|mut p| { p.sort_unstable(); p }),
         1 => prop::array::uniform4(number()),
@@ -213,7 +216,7 @@ fn forged_range() -> impl Strategy<Value = Message> {
         ops.sort_by_key(Op::seq);
         let topics = vec![topic("room"); usize::from(!ops.is_empty())];
         let range = Range { incarnation: 10, from, to, head: last, horizon, retain, topics, ops };
-        Message::Range(FeedRange { shard: head.0, epoch: head.1, ack_now: head.2, range })
+        FeedRange { shard: head.0, epoch: head.1, ack_now: head.2, range }
     })
 }
 
@@ -238,7 +241,7 @@ fn forgery() -> impl Strategy<Value = Message> {
     let pairs = || prop::collection::vec((number(), number()), 0..4);
     let records = prop::collection::vec(record(), 0..3);
     prop_oneof![
-        4 => forged_range(),
+        4 => forged_range().prop_map(Message::Range),
         1 => (9..12_u64, prop::collection::vec((0..4_u16, number()), 0..4)).prop_map(
             |(incarnation, positions)| Message::Ack(Positions { incarnation, positions })
         ),
@@ -265,6 +268,24 @@ fn forgery() -> impl Strategy<Value = Message> {
                 members,
             })),
         1 => Just(Message::Leave),
+        2 => relay_forgery(),
+    ]
+}
+
+fn relay_forgery() -> impl Strategy<Value = Message> {
+    let positions = || prop::collection::vec(number(), 0..4);
+    prop_oneof![
+        (0..4_u64, 0..4_usize, 9..12_u64, positions()).prop_map(
+            |(id, owner, incarnation, positions)| {
+                let owner = format!("n{owner}");
+                Message::Pull(Pull { id, owner, incarnation, positions })
+            }
+        ),
+        (0..4_u64, prop::option::of(positions()))
+            .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
+        (0..4_u64).prop_map(Message::PullEnd),
+        (0..4_u64, forged_range())
+            .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),
     ]
 }
 

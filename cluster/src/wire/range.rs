@@ -6,7 +6,7 @@ use bincode::{BorrowDecode, Encode};
 use bytes::Bytes;
 use presence::{Bitmap, Op, Range, Topic, Value};
 
-use super::{Parts, frame, kind, malformed};
+use super::{Parts, frame, malformed};
 use crate::error::WireError;
 
 /// Operations of the sender's own feed of one shard.
@@ -45,7 +45,8 @@ enum WireOp<'a> {
 }
 
 impl FeedRange {
-    pub(super) fn encode(&self) -> Bytes {
+    /// A frame of the kind, with `lead` before the range.
+    pub(super) fn encode(&self, kind: u8, lead: impl Encode) -> Bytes {
         let range = &self.range;
         let mut before = 0;
         let mut step = |seq: u64| {
@@ -81,11 +82,14 @@ impl FeedRange {
                 .map(|bitmap| bitmap.0.iter().flat_map(|word| word.to_le_bytes()).collect()),
             topics: range.topics.iter().map(Topic::as_str).collect(),
         };
-        frame(kind::RANGE, &header, &[])
+        frame(kind, &(lead, header), &[])
     }
 
-    pub(super) fn decode(parts: &Parts<'_>) -> Result<Self, WireError> {
-        let header: RangeHeader<'_> = parts.whole("range")?;
+    /// The range, and what came before it.
+    pub(super) fn decode<'a, L: BorrowDecode<'a, ()>>(
+        parts: &Parts<'a>,
+    ) -> Result<(L, Self), WireError> {
+        let (lead, header): (L, RangeHeader<'_>) = parts.whole("range")?;
         let mut seq = 0_u64;
         let ops = header.ops.into_iter().map(|op| {
             let (WireOp::Presence { step, .. }
@@ -107,7 +111,7 @@ impl FeedRange {
         let topics = header.topics.iter().map(|name| {
             name.parse::<Topic>().map_err(|error| malformed("range", error.to_string()))
         });
-        Ok(Self {
+        let feed = Self {
             shard: header.shard,
             epoch: header.epoch,
             ack_now: header.ack_now,
@@ -121,7 +125,8 @@ impl FeedRange {
                 topics: topics.collect::<Result<_, _>>()?,
                 ops,
             },
-        })
+        };
+        Ok((lead, feed))
     }
 }
 

@@ -102,7 +102,22 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(incarnation, feeds)| Message::Sums(Sums { incarnation, feeds })),
         ".{0,20}".prop_map(Message::Disconnect),
         Just(Message::Leave),
+        pull(),
+        (any::<u64>(), prop::option::of(prop::collection::vec(any::<u64>(), 0..20)))
+            .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
+        any::<u64>().prop_map(Message::PullEnd),
+        (any::<u64>(), feed_range())
+            .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),
     ]
+}
+
+fn pull() -> impl Strategy<Value = Message> {
+    let positions = prop::collection::vec(any::<u64>(), 0..20);
+    (any::<u64>(), ".{0,12}", any::<u64>(), positions).prop_map(
+        |(id, owner, incarnation, positions)| {
+            Message::Pull(Pull { id, owner, incarnation, positions })
+        },
+    )
 }
 
 proptest! {
@@ -232,7 +247,7 @@ fn kinds_of_a_later_release_are_ignored_from_0x80_on() {
         assert_eq!(Message::decode(&frame), Ok(None));
         assert_eq!(decode_broadcast(&frame), Ok(None));
     }
-    for kind in [0x00, 0x0b, 0x0f, 0x11, 0x1f, 0x20, 0x22, 0x25, 0x7f] {
+    for kind in [0x00, 0x0f, 0x11, 0x1f, 0x20, 0x22, 0x25, 0x7f] {
         let refused = WireError::UnknownKind { kind };
         assert_eq!(Message::decode(&framed(kind, &[], &[])), Err(refused.clone()));
         assert_eq!(decode_broadcast(&framed(kind, &[], &[])), Err(refused));

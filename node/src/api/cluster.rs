@@ -23,6 +23,8 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "rtt_ms": null,
         "queued_bytes": 0,
         "presence_lag": 0,
+        "lag_ms": 0,
+        "via": null,
         "agreement": null,
     });
     let mut list = vec![own];
@@ -64,6 +66,8 @@ fn describe(shared: &Shared, member: &Member) -> Value {
         "rtt_ms": link.as_ref().map(|link| link.rtt().as_secs_f64() * 1000.0),
         "queued_bytes": link.as_ref().map_or(0, transport::Link::queued),
         "presence_lag": member.lag,
+        "lag_ms": u64::try_from(member.stale.as_millis()).unwrap_or(u64::MAX),
+        "via": member.via.as_ref().map(presence::NodeName::as_str),
         "agreement": member.agrees,
     })
 }

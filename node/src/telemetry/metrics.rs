@@ -260,6 +260,11 @@ fn presence(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "Feed ranges that were known already.",
         stats.ranges_duplicate,
     )?;
+    page.count(
+        "wingbeat_feed_ranges_relayed",
+        "Feed ranges of other nodes sent to peers that have no link to these.",
+        stats.ranges_relayed,
+    )?;
     page.count("wingbeat_feed_gaps", "Feed ranges asked for again.", stats.nacks_sent)?;
     page.count(
         "wingbeat_feed_refetches",

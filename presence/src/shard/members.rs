@@ -32,7 +32,8 @@ impl Shard {
     /// A node is up; `direct` when it said so itself, over its own link.
     ///
     /// A node is hidden until its log reaches the head heard of it, or for
-    /// [`crate::Config::reveal_timeout`].
+    /// [`crate::Config::reveal_timeout`]; one that comes up for the third time in a minute and more
+    /// often for 1, 2, 4, … seconds at least, see [`crate::Config::hold_down_max`].
     pub fn member_up(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
         if ix == NodeIx::SELF {
             return Up::Ignored { seen: self.me().incarnation };
@@ -55,6 +56,7 @@ impl Shard {
         if let Some((who, owner)) = self.store.owners.other(ix)
             && let Phase::Hidden { heard } = owner.phase()
         {
+            owner.note_return(now, self.store.config.hold_down_max);
             let deadline = now + self.store.config.reveal_timeout;
             let phase = Phase::CatchingUp { target: heard, frozen: false };
             self.store.owners.set_phase(who, phase, Some(deadline));
@@ -98,6 +100,16 @@ impl Shard {
         }
     }
 
+    /// Another node speaks of the head of an owner's log.
+    pub fn heard_head(&mut self, ix: NodeIx, incarnation: u64, head: u64, now: Time) {
+        if let Some((who, owner)) = self.store.owners.other(ix)
+            && owner.replica.incarnation == incarnation
+        {
+            owner.hear(head);
+            self.show_if_caught_up(who, now);
+        }
+    }
+
     /// The replica of this owner is wrong: it is emptied, to be fetched from the start.
     ///
     /// Until it is caught up with, queries do not show the owner, and observers are told nothing
@@ -127,8 +139,12 @@ impl Shard {
 
     /// Shows an owner that is to be caught up with, if it is.
     pub(super) fn show_if_caught_up(&mut self, who: OwnerId, now: Time) {
-        if self.store.owners.get(who).is_some_and(|owner| owner.is_caught_up()) {
+        let owners = &mut self.store.owners;
+        let Some(owner) = owners.get(who) else { return };
+        if owner.is_caught_up() && owner.due().is_some_and(|due| due <= now) {
             self.show(who, now);
+        } else {
+            owners.settle_deadline(who);
         }
     }
 

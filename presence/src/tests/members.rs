@@ -299,3 +299,72 @@ fn this_node_is_no_member_of_its_own_list() {
     viewer.refetch(NodeIx::SELF, T0);
     assert_eq!(viewer.list(&topic(0)).len(), 3);
 }
+
+#[test]
+fn a_node_that_goes_down_again_and_again_is_shown_ever_later_but_hidden_at_once() {
+    let (owner, mut viewer) = pair();
+    let mut now = 10;
+    for held in [0, 0, 1_000, 2_000, 4_000, 5_000, 5_000] {
+        viewer.member_down(OWNER, 1, ms(now));
+        assert!(viewer.list(&topic(0)).is_empty());
+        assert_eq!(told(&mut viewer, ms(now + 5)), ["-a", "-b"], "at {now}");
+        now += 1_000;
+        viewer.member_up(OWNER, &replica("owner", 1), true, ms(now));
+        viewer.saw_head(OWNER, 1, owner.head(), ms(now));
+        if held > 0 {
+            assert_eq!(viewer.poll_timeout(), Some(ms(now + held)));
+            assert!(told(&mut viewer, ms(now + held - 1)).is_empty());
+            assert!(viewer.list(&topic(0)).is_empty());
+        }
+        now += held + 10;
+        assert_eq!(told(&mut viewer, ms(now)), ["+a", "+b"], "at {now}");
+    }
+    // Down while it is held: nobody has heard of its return.
+    viewer.member_down(OWNER, 1, ms(now));
+    assert_eq!(told(&mut viewer, ms(now + 10)), ["-a", "-b"]);
+    viewer.member_up(OWNER, &replica("owner", 1), true, ms(now + 20));
+    viewer.member_down(OWNER, 1, ms(now + 40));
+    assert!(told(&mut viewer, ms(now + 20_000)).is_empty());
+    // A minute of rest, and all is forgiven.
+    viewer.member_up(OWNER, &replica("owner", 1), true, ms(now + 61_000));
+    viewer.saw_head(OWNER, 1, owner.head(), ms(now + 61_000));
+    assert_eq!(told(&mut viewer, ms(now + 61_000)), ["+a", "+b"]);
+}
+
+/// Two minutes, down and up every half second.
+#[test]
+fn a_storm_of_flaps_is_told_twice() {
+    let (owner, mut viewer) = pair();
+    let mut changes = 0;
+    for flap in 1..=120 {
+        viewer.member_down(OWNER, 1, ms(flap * 1_000));
+        changes += told(&mut viewer, ms(flap * 1_000 + 400)).len();
+        viewer.member_up(OWNER, &replica("owner", 1), true, ms(flap * 1_000 + 500));
+        viewer.saw_head(OWNER, 1, owner.head(), ms(flap * 1_000 + 500));
+        changes += told(&mut viewer, ms(flap * 1_000 + 900)).len();
+    }
+    // Both went and came twice, and went once more.
+    assert_eq!(changes, 10);
+    assert_eq!(told(&mut viewer, ms(126_000)), ["+a", "+b"]);
+}
+
+/// What it says while it is held still has to be caught up with.
+#[test]
+fn a_node_that_is_held_is_not_shown_with_less_than_it_spoke_of() {
+    let (mut owner, mut viewer) = pair();
+    for at in [10, 20, 30] {
+        viewer.member_down(OWNER, 1, ms(at));
+        viewer.member_up(OWNER, &replica("owner", 1), true, ms(at + 5));
+        viewer.saw_head(OWNER, 1, owner.head(), ms(at + 5));
+    }
+    told(&mut viewer, ms(100));
+    assert_eq!(viewer.poll_timeout(), Some(ms(1_035)));
+    owner.track(&topic(0), "c", b"{}", ms(900)).unwrap();
+    viewer.saw_head(OWNER, 1, owner.head(), ms(900));
+    // The deadlines of both, the later of which is that of the hold.
+    assert_eq!(viewer.poll_timeout(), Some(ms(1_035)));
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(950));
+    assert!(viewer.list(&topic(0)).is_empty());
+    assert_eq!(told(&mut viewer, ms(1_035)), ["+a", "+b", "+c"]);
+    assert_eq!(viewer.list(&topic(0)).len(), 3);
+}

@@ -39,6 +39,12 @@ fn control_frames() {
     check(&Message::Sums(sums), 0x08, b"\x07\x02\x01\x02\x03\x04", b"");
     check(&Message::Disconnect("users:1".to_owned()), 0x09, b"\x07users:1", b"");
     check(&Message::Leave, 0x0a, b"", b"");
+    let pull = Pull { id: 1, owner: "n2".to_owned(), incarnation: 7, positions: vec![5, 0] };
+    check(&Message::Pull(pull), 0x0b, b"\x01\x02n2\x07\x02\x05\x00", b"");
+    let answer = PullAnswer { id: 1, heads: Some(vec![6, 0]) };
+    check(&Message::PullAnswer(answer), 0x0c, b"\x01\x01\x02\x06\x00", b"");
+    check(&Message::PullAnswer(PullAnswer { id: 2, heads: None }), 0x0c, b"\x02\x00", b"");
+    check(&Message::PullEnd(3), 0x0d, b"\x03", b"");
 }
 
 #[test]
@@ -90,6 +96,20 @@ fn ranges() {
         &header,
         b"",
     );
+    // The pull before the range.
+    let range = Range {
+        incarnation: 7,
+        from: 1,
+        to: 2,
+        head: 3,
+        horizon: 0,
+        retain: None,
+        topics: Vec::new(),
+        ops: vec![Op::Remove { slot: 6, seq: 2 }],
+    };
+    let feed = FeedRange { shard: 3, epoch: 0, ack_now: false, range };
+    let header = b"\x09\x03\x00\x00\x07\x01\x02\x03\x00\x00\x00\x01\x02\x06\x02";
+    check(&Message::Relayed(Relayed { pull: 9, feed }), 0x0e, header, b"");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Stories of whole clusters in virtual time.
 
 mod adversity;
+mod flaps;
 mod plans;
 mod promptness;
+mod relays;
 mod stories;
 
 use std::time::Duration;
