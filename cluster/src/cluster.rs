@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(crate) digest_at: Time,
     /// The peer that got the last digest.
     pub(crate) digest_last: NodeIx,
+    /// Since when a partition is suspected.
+    pub(crate) suspected_since: Option<Time>,
     /// Pulls made so far.
     pub(crate) pulls: u64,
     rng: StdRng,
@@ -80,6 +82,7 @@ impl Cluster {
             announce_at: now + config.announce_interval,
             digest_at: now + config.digest_interval,
             digest_last: NodeIx::SELF,
+            suspected_since: None,
             pulls: 0,
             rng,
             config,

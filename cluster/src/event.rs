@@ -1,6 +1,6 @@
 //! What the core asks of its driver.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use presence::{NodeIx, NodeName, Replica};
 
@@ -22,6 +22,16 @@ pub enum Event {
         replica: Replica,
         /// How we know.
         why: Down,
+    },
+    /// A member is missing that has not said goodbye: it has crashed, or the cluster is divided.
+    PartitionSuspected {
+        /// The first one.
+        missing: NodeName,
+    },
+    /// No member is missing any more.
+    PartitionOver {
+        /// How long one was.
+        lasted: Duration,
     },
     /// Nothing is kept of the node any more; its number may be given to another.
     Forgotten {

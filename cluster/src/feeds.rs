@@ -174,11 +174,15 @@ impl Cluster {
             };
             let settling = link.sent(shard, range.to, head);
             self.stats.ranges_sent += 1;
+            self.stats.ops_sent += range.ops.len() as u64;
             // It may have grown without a word from the driver yet: the other links wait for it too.
             self.handle_head(shard, head);
             // A new interest has a join waiting for it.
             let ack_now = settling || range.ops.iter().any(is_interest);
-            return Some(Message::Range(FeedRange { shard, epoch, ack_now, range }).encode());
+            let feed = FeedRange { shard, epoch, ack_now, range };
+            let frame = Message::Range(feed).encode();
+            self.stats.feed_bytes_sent += frame.len() as u64;
+            return Some(frame);
         }
     }
 

@@ -6,6 +6,7 @@
 //! - `link`: what went over the link to a peer and what came over it.
 //! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
 //!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
+//! - `partition`: whether a part of the cluster seems to be cut off.
 //! - `relay`: feeds of a node without a link to us, by way of a peer that has one.
 //! - `barrier`: the first join of a topic waits until the peers know that it is wanted here.
 //! - [`wire`]: the bytes. Broadcasts are encoded here too, but pass by the core: a driver keeps, from
@@ -23,6 +24,7 @@ mod link;
 mod member;
 mod membership;
 mod node;
+mod partition;
 mod relay;
 mod view;
 pub mod wire;
@@ -35,4 +37,5 @@ pub use config::{Config, Profile};
 pub use error::WireError;
 pub use event::{Down, Event};
 pub use link::Lane;
+pub use partition::Partition;
 pub use view::{Member, Stats};

@@ -60,6 +60,7 @@ impl Cluster {
             shards.with(shard, |shard| shard.member_up(ix, replica, direct, now));
         }
         self.want_relay(ix, now + self.config.relay_after);
+        self.settle_partition(now);
         Some(ix)
     }
 
@@ -103,6 +104,7 @@ impl Cluster {
             shards.with(shard, |shard| shard.member_down(ix, replica.incarnation, now));
         }
         self.events.push_back(Event::MemberDown { node: ix, replica, why });
+        self.settle_partition(now);
     }
 
     pub(crate) fn forget(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
@@ -115,12 +117,15 @@ impl Cluster {
             self.events.push_back(Event::Unkeep(address));
         }
         self.events.push_back(Event::Forgotten { node: ix, name: node.replica.name });
+        self.settle_partition(now);
     }
 
     pub(crate) fn handle_leave(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
-        self.member_down(ix, Down::Left, shards, now);
         let Some(node) = self.nodes.get_mut(ix) else { return };
         node.left = true;
+        self.member_down(ix, Down::Left, shards, now);
+        self.settle_partition(now);
+        let Some(node) = self.nodes.get_mut(ix) else { return };
         let identity = self.membership.active(&node.replica).cloned();
         // No use to dial it again when it closes the link.
         if let Some(address) = node.address.take() {

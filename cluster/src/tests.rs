@@ -4,6 +4,7 @@ mod barrier;
 mod feeds;
 mod hostile;
 mod members;
+mod partition;
 mod relay;
 
 use std::{collections::BTreeMap, time::Duration};

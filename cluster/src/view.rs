@@ -22,8 +22,12 @@ pub struct Stats {
     pub swim_dropped: u64,
     /// Membership packets that made no sense.
     pub swim_refused: u64,
-    /// Feed ranges sent.
+    /// Ranges of own feeds sent.
     pub ranges_sent: u64,
+    /// Operations in them.
+    pub ops_sent: u64,
+    /// Bytes of them.
+    pub feed_bytes_sent: u64,
     /// Feed ranges applied.
     pub ranges_applied: u64,
     /// Feed ranges that were known already.

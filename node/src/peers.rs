@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -100,6 +100,17 @@ enum Command {
     Leave { done: oneshot::Sender<()> },
 }
 
+/// A partition that is suspected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suspected {
+    /// When the first member went missing.
+    pub(crate) since: Instant,
+    /// Members that are down without a goodbye.
+    pub(crate) missing: usize,
+    /// Those, those that are up, and this node.
+    pub(crate) members: usize,
+}
+
 /// The driver as the rest of the node sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers(Arc<Shared>);
@@ -114,6 +125,7 @@ struct Shared {
     /// Joined and caught up, or alone by right.
     ready: watch::Sender<bool>,
     stats: Mutex<cluster::Stats>,
+    suspected: Mutex<Option<Suspected>>,
     /// Of this run; a clock that jumped back changes it.
     incarnation: AtomicU64,
 }
@@ -173,6 +185,11 @@ impl Peers {
 
     pub(crate) fn linked(&self) -> usize {
         self.0.linked.load(Ordering::Acquire)
+    }
+
+    /// The partition that is suspected, if one is.
+    pub(crate) fn suspected(&self) -> Option<Suspected> {
+        *self.0.suspected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stats(&self) -> cluster::Stats {
@@ -274,6 +291,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(false),
         stats: Mutex::default(),
+        suspected: Mutex::default(),
         incarnation: AtomicU64::new(driver.cluster.me().incarnation),
     });
     let running = Running {
@@ -297,6 +315,7 @@ pub(crate) fn alone(shards: u16, incarnation: u64) -> Peers {
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(true),
         stats: Mutex::default(),
+        suspected: Mutex::default(),
         incarnation: AtomicU64::new(incarnation),
     }))
 }
@@ -508,6 +527,12 @@ impl Running {
         self.transmit();
         let stats = self.driver.cluster.stats();
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        let suspected = self.driver.cluster.partition().map(|partition| Suspected {
+            since: self.driver.clock.instant(partition.since),
+            missing: partition.missing,
+            members: partition.members,
+        });
+        *self.shared.suspected.lock().unwrap_or_else(PoisonError::into_inner) = suspected;
         if !*self.shared.ready.borrow() && self.is_ready() {
             self.shared.ready.send_replace(true);
         }
@@ -553,6 +578,12 @@ impl Running {
                 info!(%node, peer = %name, "peer forgotten");
                 self.driver.routes.forget(ix);
                 self.driver.links.set(ix, None);
+            }
+            cluster::Event::PartitionSuspected { missing } => {
+                warn!(%node, peer = %missing, "partition suspected: a peer is missing and has not said goodbye; it has crashed, or the cluster is divided");
+            }
+            cluster::Event::PartitionOver { lasted } => {
+                info!(%node, ?lasted, "partition over: no peer is missing any more");
             }
             cluster::Event::Keep(address) => self.set_member(address, true),
             cluster::Event::Unkeep(address) => self.set_member(address, false),

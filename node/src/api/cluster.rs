@@ -42,6 +42,11 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
             "uptime_seconds": shared.started.elapsed().as_secs(),
         },
         "members": list,
+        "partition_suspected": shared.peers.suspected().map(|suspected| json!({
+            "seconds": suspected.since.elapsed().as_secs(),
+            "missing": suspected.missing,
+            "members": suspected.members,
+        })),
         "interest": { "topics_of_peers": shared.routes.topics() },
     }))
 }

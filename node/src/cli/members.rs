@@ -33,6 +33,15 @@ pub struct MembersArgs {
 struct Answer {
     node: Asked,
     members: Vec<Member>,
+    partition_suspected: Option<Suspected>,
+}
+
+/// Members are missing that have not said goodbye.
+#[derive(Deserialize)]
+struct Suspected {
+    seconds: u64,
+    missing: usize,
+    members: usize,
 }
 
 /// The node that answers.
@@ -63,7 +72,7 @@ impl MembersArgs {
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
         let answer = client.get("/api/cluster").await?;
-        let Answer { node, members } = client.decode(&answer)?;
+        let Answer { node, members, partition_suspected } = client.decode(&answer)?;
         if self.json {
             terminal.out.write_all(&answer)?;
             writeln!(terminal.out)?;
@@ -72,6 +81,14 @@ impl MembersArgs {
         let up = Duration::try_from_secs_f64(node.uptime_seconds.trunc()).unwrap_or_default();
         let up = humantime::format_duration(up);
         writeln!(terminal.out, "as seen by {}, up {up}\n", printable(&node.name))?;
+        if let Some(Suspected { seconds, missing, members }) = partition_suspected {
+            let time = humantime::format_duration(Duration::from_secs(seconds));
+            let are = if missing == 1 { "is" } else { "are" };
+            writeln!(
+                terminal.out,
+                "partition suspected: {missing} of {members} members {are} missing without a goodbye, for {time}\n"
+            )?;
+        }
         let mut table = Table::new([
             Column::Left("NAME"),
             Column::Left("STATE"),

@@ -246,10 +246,12 @@ fn members_are_shown_as_the_node_sees_them() {
         "members":[
         {"name":"a","incarnation":7,"address":"127.0.0.1:4400","state":"self","region":"","version":"0.1.0","linked":false,"rtt_ms":null,"queued_bytes":0,"presence_lag":0,"agreement":null},
         {"name":"b","incarnation":8,"address":"127.0.0.1:4401","state":"suspect","region":"eu","version":null,"linked":true,"rtt_ms":0.43,"queued_bytes":12,"presence_lag":3,"agreement":true}],
-        "interest":{"topics":4}}"#;
+        "partition_suspected":{"seconds":75,"missing":1,"members":3},"interest":{"topics":4}}"#;
     let node = Node::answering([ok(body)]);
     let expected = "\
 as seen by a, up 1m 2s
+
+partition suspected: 1 of 3 members is missing without a goodbye, for 1m 15s
 
 NAME  STATE    ADDRESS         REGION  VERSION  LINK     RTT  QUEUED  LAG  AGREES
 a     self     127.0.0.1:4400  -       0.1.0    -          -       0    0  -

@@ -254,6 +254,7 @@ fn presence(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     )?;
     let stats = shared.peers.stats();
     page.count("wingbeat_feed_ranges_sent", "Feed ranges sent.", stats.ranges_sent)?;
+    page.count("wingbeat_feed_changes_sent", "Changes in them.", stats.ops_sent)?;
     page.count("wingbeat_feed_ranges_applied", "Feed ranges applied.", stats.ranges_applied)?;
     page.count(
         "wingbeat_feed_ranges_duplicate",
@@ -276,6 +277,13 @@ fn presence(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
 fn cluster(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     let stats = shared.peers.stats();
     page.level("wingbeat_peers_linked", "Peers with a link.", shared.peers.linked() as u64)?;
+    let missing = shared.peers.suspected().map_or(0, |suspected| suspected.missing as u64);
+    page.level(
+        "wingbeat_partition_suspected",
+        "1 while a member is missing that has not said goodbye: it has crashed, or the cluster is divided.",
+        missing.min(1),
+    )?;
+    page.level("wingbeat_members_missing", "Members that are down without a goodbye.", missing)?;
     page.count(
         "wingbeat_barrier_timeouts",
         "Joins that waited in vain for a peer.",

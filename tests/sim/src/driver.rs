@@ -148,6 +148,8 @@ impl World {
             Event::MemberUp { .. }
             | Event::MemberDown { .. }
             | Event::Forgotten { .. }
+            | Event::PartitionSuspected { .. }
+            | Event::PartitionOver { .. }
             | Event::Disconnect { .. } => {}
         }
     }

@@ -21,6 +21,7 @@ mod links;
 mod network;
 mod node;
 mod plan;
+mod views;
 mod world;
 
 pub use check::{

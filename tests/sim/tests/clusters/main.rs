@@ -2,6 +2,7 @@
 
 mod adversity;
 mod flaps;
+mod partitions;
 mod plans;
 mod promptness;
 mod relays;
