@@ -162,6 +162,9 @@ impl Cluster {
         if !self.is_current(ix, link) {
             return Ok(());
         }
+        if let Some(link) = self.nodes.link_mut(ix) {
+            link.heard_at = now;
+        }
         match Message::decode(frame)? {
             None => {}
             Some(Message::Swim(packet)) => {
@@ -221,6 +224,7 @@ impl Cluster {
         }
         self.acknowledge(shards, now);
         self.expire_barriers(now);
+        self.expire_doubts(shards, now);
         self.expire_nodes(shards, now);
         self.pull_missing(shards, now);
         if self.announce_at <= now {

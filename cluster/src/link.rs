@@ -69,6 +69,8 @@ pub(crate) struct Link {
     pub(crate) id: u64,
     /// The run of the peer that it leads to.
     pub(crate) incarnation: u64,
+    /// When the last frame came.
+    pub(crate) heard_at: Time,
     /// The peer's first frame has come; before it nothing of ours is sent.
     pub(crate) synced: bool,
     /// The peer's membership identity, once told.
@@ -102,6 +104,7 @@ impl Link {
         Self {
             id,
             incarnation,
+            heard_at: now,
             synced: false,
             identity: None,
             incoming: vec![incoming; usize::from(shards)],

@@ -9,7 +9,7 @@ use crate::{
     event::{Down, Event},
     link::Link,
     membership::Notice,
-    node::{Node, State},
+    node::{Doubt, Node, State},
     wire::{Identity, MemberRecord, Message},
 };
 
@@ -92,6 +92,7 @@ impl Cluster {
     fn member_down(&mut self, ix: NodeIx, why: Down, shards: &mut impl Shards, now: Time) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
         node.unconfirmed_at = None;
+        node.doubt = None;
         if node.state != State::Up {
             return;
         }
@@ -152,12 +153,53 @@ impl Cluster {
                     if let Some(ix) = self.nodes.find(&replica.name)
                         && self.nodes.get(ix).is_some_and(|node| node.replica == replica)
                     {
-                        self.member_down(ix, Down::Unreachable, shards, now);
+                        self.doubt(ix, shards, now);
                     }
                 }
             }
         }
         self.drain_packets();
+    }
+
+    /// Membership takes a node for dead. Where there is a link to it, that is asked first: who was
+    /// on the other side of a split takes all on this side for dead, and says so until they deny it.
+    fn doubt(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        let linked = node.link.as_ref().is_some_and(|link| link.synced);
+        if !linked || node.left || node.state != State::Up {
+            self.member_down(ix, Down::Unreachable, shards, now);
+        } else if node.doubt.is_none() {
+            self.ask(ix, now);
+        }
+    }
+
+    /// Whatever comes over the link is an answer.
+    fn ask(&mut self, ix: NodeIx, now: Time) {
+        let decide_at = now + self.membership.probe_rtt;
+        if let Some(node) = self.nodes.get_mut(ix) {
+            node.doubt = Some(Doubt { asked_at: now, decide_at });
+            self.send_control(ix, &Message::DigestRequest);
+        }
+    }
+
+    /// A node in doubt that has been heard is asked again, until membership has heard it too.
+    pub(crate) fn expire_doubts(&mut self, shards: &mut impl Shards, now: Time) {
+        let due: Vec<(NodeIx, bool)> = self
+            .nodes
+            .iter()
+            .filter_map(|(ix, node)| {
+                let doubt = node.doubt.filter(|doubt| doubt.decide_at <= now)?;
+                let heard_at = node.link.as_ref().map(|link| link.heard_at);
+                Some((ix, heard_at.is_some_and(|at| at >= doubt.asked_at)))
+            })
+            .collect();
+        for (ix, lives) in due {
+            if lives {
+                self.ask(ix, now);
+            } else {
+                self.member_down(ix, Down::Unreachable, shards, now);
+            }
+        }
     }
 
     fn notice_up(&mut self, identity: &Identity, shards: &mut impl Shards, now: Time) {
@@ -172,6 +214,7 @@ impl Cluster {
             && let Some(node) = self.nodes.get_mut(ix)
         {
             node.unconfirmed_at = None;
+            node.doubt = None;
             // Its end is near, or its clock is behind: then it learns so when it dials again.
             if node.link.as_ref().is_some_and(|link| link.incarnation < replica.incarnation) {
                 let why = format!("{} has a later run than this one", replica.name);
@@ -219,7 +262,11 @@ impl Cluster {
             State::Down(_) | State::Up => None,
         };
         let link = node.link.as_ref().and_then(Link::poll_timeout);
-        [forget, node.unconfirmed_at, node.source.poll_timeout(), link].into_iter().flatten().min()
+        let doubt = node.doubt.map(|doubt| doubt.decide_at);
+        [forget, node.unconfirmed_at, doubt, node.source.poll_timeout(), link]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(crate) fn expire_nodes(&mut self, shards: &mut impl Shards, now: Time) {

@@ -64,6 +64,8 @@ pub(crate) struct Membership {
     timers_made: u64,
     /// The timers that let go of those that are down.
     removals: BTreeMap<NodeName, (Time, u64)>,
+    /// How long the answer to a probe may take.
+    pub(crate) probe_rtt: Duration,
     /// No renewal before.
     renew_after: Time,
     /// Packets of others that made no sense.
@@ -104,8 +106,10 @@ impl Runtime<Identity> for &mut Effects {
 
 impl Membership {
     pub(crate) fn new(identity: Identity, profile: Profile, rng: StdRng) -> Self {
+        let parameters = parameters(profile);
         Self {
-            foca: Foca::new(identity, parameters(profile), rng, SwimCodec),
+            probe_rtt: parameters.probe_rtt,
+            foca: Foca::new(identity, parameters, rng, SwimCodec),
             effects: Effects::default(),
             timers: BTreeMap::new(),
             timers_made: 0,

@@ -14,6 +14,13 @@ pub(crate) enum State {
     Down(Time),
 }
 
+/// A member that others take for dead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) asked_at: Time,
+    pub(crate) decide_at: Time,
+}
+
 /// Another node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -26,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) link: Option<Link>,
     /// When it is taken for dead unless membership has confirmed it by then.
     pub(crate) unconfirmed_at: Option<Time>,
+    /// Membership says that it is down, and its link has been asked.
+    pub(crate) doubt: Option<Doubt>,
     /// It said goodbye: it is forgotten as soon as its link ends.
     pub(crate) left: bool,
     /// Whether its last digest was equal to ours.
@@ -48,6 +57,7 @@ impl Node {
             state: State::Up,
             link: None,
             unconfirmed_at: None,
+            doubt: None,
             left: false,
             agrees: None,
             source: Source::default(),

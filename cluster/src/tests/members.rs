@@ -227,3 +227,33 @@ fn membership_packets_that_cannot_leave_are_dropped_and_counted() {
     }
     assert_eq!(left, 3);
 }
+
+/// Somebody has told a node that a peer is dead.
+fn told_dead(net: &mut Net, node: usize, peer: usize) {
+    let now = net.now;
+    let core = &mut net.cores[node];
+    let identity = core.cluster.membership.active(&replica(peer)).expect("a member").clone();
+    core.cluster.membership.handle_records(vec![MemberRecord::down(identity)], now);
+    core.cluster.settle_membership(&mut core.shards, now);
+}
+
+#[test]
+fn a_peer_that_others_take_for_dead_is_asked_before_it_is_hidden() {
+    let mut net = Net::together(3, &config());
+    net.track(1, "room", "ann");
+    net.pass(Duration::from_secs(1));
+    told_dead(&mut net, 0, 1);
+    for _ in 0..40 {
+        net.pass(Duration::from_millis(50));
+        assert_eq!(net.keys(0, "room"), ["ann"]);
+    }
+    // It has denied it by now, so nobody asks any more.
+    assert!(net.cores[0].cluster.nodes.iter().all(|(_, node)| node.doubt.is_none()));
+    // One that does not answer is hidden after a round trip.
+    net.shut(1, 0);
+    net.pass(Duration::from_millis(300));
+    told_dead(&mut net, 0, 1);
+    assert_eq!(net.keys(0, "room"), ["ann"]);
+    net.pass(Duration::from_millis(150));
+    assert_eq!(net.keys(0, "room"), Vec::<String>::new());
+}

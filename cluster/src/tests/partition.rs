@@ -23,9 +23,9 @@ fn both_sides_of_a_split_suspect_it_until_it_is_healed() {
     net.pass(Duration::from_secs(6));
     let all: Vec<_> = (0..3).map(|node| suspected(&net, node)).collect();
     assert_eq!(all, [Some((1, 3)), Some((1, 3)), Some((2, 3))]);
-    let began = net.events(0).into_iter().filter_map(|event| match event {
-        Event::PartitionSuspected { missing } => Some(missing),
-        _ => None,
+    let began = net.events(0).into_iter().filter_map(|event| {
+        let Event::PartitionSuspected { missing } = event else { return None };
+        Some(missing)
     });
     assert_eq!(began.collect::<Vec<_>>(), [replica(2).name]);
     let since = net.cores[0].cluster.partition().map(|partition| partition.since);
@@ -35,9 +35,9 @@ fn both_sides_of_a_split_suspect_it_until_it_is_healed() {
     net.pass(Duration::from_secs(3));
     let all: Vec<_> = (0..3).map(|node| suspected(&net, node)).collect();
     assert_eq!(all, [None; 3]);
-    let over = net.events(0).into_iter().filter_map(|event| match event {
-        Event::PartitionOver { lasted } => Some(lasted),
-        _ => None,
+    let over = net.events(0).into_iter().filter_map(|event| {
+        let Event::PartitionOver { lasted } = event else { return None };
+        Some(lasted)
     });
     let over: Vec<_> = over.collect();
     assert_eq!(over.len(), 1);

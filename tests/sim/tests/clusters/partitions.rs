@@ -1,14 +1,13 @@
 //! Both sides know that they may be apart; when they are together again, only what changed is told.
 
-use sim::{World, check_agreement};
+use sim::{Weather, World, check_agreement};
 
 use super::*;
 
 /// Nodes, of which the first `side` are cut off from the others; each has so many users.
 fn parted(seed: u64, nodes: usize, side: usize, users: usize) -> World {
     let presence = presence::Config::default();
-    let world =
-        World::with_settings(seed, nodes, sim::Weather::default(), without_digests(), presence);
+    let world = World::with_settings(seed, nodes, Weather::default(), without_digests(), presence);
     let mut world = with_users(world);
     for user in 0..users {
         for node in 0..nodes {
@@ -68,4 +67,24 @@ fn after_a_heal_only_differences_cross_the_wire() {
     assert!(ops <= changes, "{ops} operations for {changes} changes");
     assert!(bytes <= changes * 60, "{bytes} bytes for {changes} changes");
     world.settle_and_check(seconds(15));
+}
+
+/// Those who were on the other side take all on this side for dead, and tell it.
+#[test]
+fn a_heal_hides_nobody_who_was_never_apart() {
+    for (seed, nodes, side) in [(11, 4, 1), (12, 6, 3), (13, 12, 4), (14, 20, 10), (15, 5, 1)] {
+        let mut world = parted(seed, nodes, side, 1);
+        world.heal();
+        for _ in 0..400 {
+            world.run_for(millis(20));
+            for node in 0..nodes {
+                let listed = world.keys(node, ROOM);
+                for other in (0..nodes).filter(|other| (*other < side) == (node < side)) {
+                    let user = format!("u{other}");
+                    assert!(listed.contains(&user), "seed {seed}: n{node} hides {user}");
+                }
+            }
+        }
+        world.settle_and_check(seconds(15));
+    }
 }
