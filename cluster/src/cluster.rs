@@ -15,7 +15,7 @@ use crate::{
     error::WireError,
     event::Event,
     link::{Lane, Link},
-    membership::Membership,
+    membership::{Membership, RECORDS_PER_FRAME},
     node::{Nodes, State},
     view::Stats,
     wire::{Identity, Message},
@@ -120,7 +120,11 @@ impl Cluster {
         for shard in 0..self.config.shards {
             self.events.push_back(Event::Flood { node: ix, shard, on: true });
         }
+        let members = self.membership.records();
         self.send_control(ix, &Message::Sync(sync));
+        for more in members.chunks(RECORDS_PER_FRAME).skip(1) {
+            self.send_control(ix, &Message::Members(more.to_vec()));
+        }
         Some(ix)
     }
 
@@ -181,6 +185,7 @@ impl Cluster {
             Some(Message::Disconnect(socket_id)) => {
                 self.events.push_back(Event::Disconnect { socket_id });
             }
+            Some(Message::Members(members)) => self.handle_members(members, shards, now),
             Some(Message::Leave) => self.handle_leave(ix, shards, now),
             Some(Message::Pull(pull)) => self.handle_pull(ix, pull, shards)?,
             Some(Message::PullAnswer(answer)) => {

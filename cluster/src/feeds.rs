@@ -12,7 +12,8 @@ use crate::{
     error::WireError,
     event::Event,
     link::Lane,
-    wire::{Digest, FeedRange, Message, Nack, Positions, Sums, Sync},
+    membership::RECORDS_PER_FRAME,
+    wire::{Digest, FeedRange, MemberRecord, Message, Nack, Positions, Sums, Sync},
 };
 
 impl Cluster {
@@ -26,13 +27,15 @@ impl Cluster {
             let position = position.filter(|at| Some(at.incarnation) == incarnation);
             positions.push(position.map_or(0, |at| at.v));
         }
+        let mut members = self.membership.records();
+        members.truncate(RECORDS_PER_FRAME);
         Sync {
             identity: self.membership.identity().clone(),
             region: self.config.region.clone(),
             version: self.config.version.clone(),
             heads: self.heads.clone(),
             positions,
-            members: self.membership.records(),
+            members,
         }
     }
 
@@ -65,17 +68,30 @@ impl Cluster {
             self.settle_flood(ix, shard, shards);
         }
         self.settle_lag(ix, now);
-        // The other side of a split that heals holds members of this one for dead. That is theirs to
-        // deny, and no reason to hide them here until they have.
-        let mut members = sync.members;
-        members.retain(|record| record.is_alive() || !self.membership.is_active(&record.identity));
-        self.membership.handle_records(members, now);
+        self.believe(sync.members, now);
         if !self.membership.is_active(&sync.identity) {
             self.membership.announce(sync.identity, now);
         }
         self.settle_membership(shards, now);
         self.settle_barriers();
         Ok(())
+    }
+
+    pub(crate) fn handle_members(
+        &mut self,
+        members: Vec<MemberRecord>,
+        shards: &mut impl Shards,
+        now: Time,
+    ) {
+        self.believe(members, now);
+        self.settle_membership(shards, now);
+    }
+
+    /// The other side of a split that heals holds members of this one for dead. That is theirs to
+    /// deny, and no reason to hide them here until they have.
+    fn believe(&mut self, mut members: Vec<MemberRecord>, now: Time) {
+        members.retain(|record| record.is_alive() || !self.membership.is_active(&record.identity));
+        self.membership.handle_records(members, now);
     }
 
     pub(crate) fn handle_range(

@@ -23,7 +23,11 @@ use crate::{
 /// Bytes of the largest packet; one that does not fit a datagram takes a stream.
 const PACKET_LEN_MAX: usize = 16 * 1024;
 
-/// Members told to a newcomer. With the longest names they take three quarters of a header.
+/// Members told to a newcomer in one frame: with the longest names, and as many shards as a node may
+/// have, they leave room in it.
+pub(crate) const RECORDS_PER_FRAME: usize = 256;
+
+/// Members told to a newcomer.
 const RECORDS_MAX: usize = 4096;
 
 /// Shortest time between two renewals of our identity. Where a renewal does not help, as a later run
@@ -148,7 +152,7 @@ impl Membership {
             .map(foca::Member::id)
     }
 
-    /// What is known, for a newcomer; of more than one frame holds, those that are alive first.
+    /// What is known, for a newcomer; of more than a few frames hold, those that are alive first.
     pub(crate) fn records(&self) -> Vec<MemberRecord> {
         let is_down = |member: &&foca::Member<Identity>| member.state() == foca::State::Down;
         let alive = self.foca.iter_members();

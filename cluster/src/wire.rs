@@ -51,6 +51,9 @@ pub const WIRE_VERSIONS: RangeInclusive<u16> = 2..=2;
 /// Bytes of the longest header, and of what decoding one may allocate.
 pub const HEADER_LEN_MAX: usize = 1 << 20;
 
+/// Bytes of the longest frame of one core to another: what is more goes in several.
+pub const FRAME_LEN_MAX: usize = 64 * 1024;
+
 /// Bytes before the header: kind and length.
 const PREFIX_LEN: usize = 5;
 
@@ -69,6 +72,7 @@ mod kind {
     pub(super) const PULL_ANSWER: u8 = 0x0c;
     pub(super) const PULL_END: u8 = 0x0d;
     pub(super) const RELAYED: u8 = 0x0e;
+    pub(super) const MEMBERS: u8 = 0x0f;
     pub(super) const BROADCAST: u8 = 0x10;
     pub(super) const TOPICS_REQUEST: u8 = 0x20;
     pub(super) const TOPICS: u8 = 0x21;
@@ -110,6 +114,8 @@ pub(crate) enum Message {
     PullEnd(u64),
     /// Operations of another node's feed, which the receiver has pulled.
     Relayed(Relayed),
+    /// Further members that the sender knows, behind its sync.
+    Members(Vec<MemberRecord>),
 }
 
 /// First frame of a link's control lane.
@@ -125,7 +131,7 @@ pub(crate) struct Sync {
     pub(crate) heads: Vec<u64>,
     /// What the sender has of the receiver's feeds; empty when of another incarnation or none.
     pub(crate) positions: Vec<u64>,
-    /// Members the sender knows; given to a peer that it does not know as a member yet.
+    /// Members the sender knows, as many as a frame holds; the rest follows.
     pub(crate) members: Vec<MemberRecord>,
 }
 
@@ -195,12 +201,17 @@ impl Message {
             Self::Pull(pull) => frame(kind::PULL, pull, &[]),
             Self::PullAnswer(answer) => frame(kind::PULL_ANSWER, answer, &[]),
             Self::PullEnd(pull) => frame(kind::PULL_END, pull, &[]),
+            Self::Members(members) => frame(kind::MEMBERS, members, &[]),
             Self::Relayed(relayed) => relayed.feed.encode(kind::RELAYED, relayed.pull),
         }
     }
 
     /// Reads a frame; `None` for a kind that may be ignored.
     pub(crate) fn decode(frame: &Bytes) -> Result<Option<Self>, WireError> {
+        let len = frame.len();
+        if len > FRAME_LEN_MAX {
+            return Err(WireError::TooLong { len, limit: FRAME_LEN_MAX });
+        }
         let parts = Parts::of(frame)?;
         Ok(Some(match parts.kind {
             kind::SWIM => {
@@ -232,6 +243,7 @@ impl Message {
                 let (pull, feed) = FeedRange::decode(&parts)?;
                 Self::Relayed(Relayed { pull, feed })
             }
+            kind::MEMBERS => Self::Members(parts.whole("members")?),
             other => return ignorable(other).map(|()| None),
         }))
     }

@@ -1,7 +1,10 @@
 //! Nodes that come, go, and come back.
 
 use super::*;
-use crate::{Down, wire::MemberRecord};
+use crate::{
+    Down,
+    wire::{Identity, MemberRecord},
+};
 
 #[test]
 fn linked_nodes_become_members_and_are_flooded_until_their_interest_is_known() {
@@ -256,4 +259,36 @@ fn a_peer_that_others_take_for_dead_is_asked_before_it_is_hidden() {
     assert_eq!(net.keys(0, "room"), ["ann"]);
     net.pass(Duration::from_millis(150));
     assert_eq!(net.keys(0, "room"), Vec::<String>::new());
+}
+
+#[test]
+fn a_newcomer_is_told_of_all_members_in_frames_of_bounded_length() {
+    let mut net = Net::apart(2, &config());
+    let (now, padding) = (net.now, "x".repeat(110));
+    let record = |node: u16| MemberRecord {
+        identity: Identity {
+            name: format!("member{node}{padding}").parse().expect("a name"),
+            address: format!("[2001:db8:ffff:ffff::{node:x}]:65535").parse().expect("an address"),
+            incarnation: u64::MAX - 1,
+            renewal: u32::MAX,
+        },
+        incarnation: u16::MAX,
+        state: 0,
+    };
+    let core = &mut net.cores[0];
+    core.cluster.membership.handle_records((0..1_000).map(record).collect(), now);
+    core.cluster.settle_membership(&mut core.shards, now);
+    let ix = core.cluster.handle_link_up(1, &replica(1), &mut core.shards, now).expect("a place");
+    let mut told = 0;
+    while let Some(frame) =
+        core.cluster.poll_transmit(ix, Lane::Control, usize::MAX, &mut core.shards, now)
+    {
+        assert!(frame.len() <= crate::wire::FRAME_LEN_MAX, "{} bytes", frame.len());
+        told += match Message::decode(&frame) {
+            Ok(Some(Message::Sync(sync))) => sync.members.len(),
+            Ok(Some(Message::Members(members))) => members.len(),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(told, 1_000);
 }
