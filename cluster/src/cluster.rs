@@ -1,7 +1,7 @@
 //! One node's view of the others: inputs, verbs and effects.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
 };
 
@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(crate) digest_at: Time,
     /// The peer that got the last digest.
     pub(crate) digest_last: NodeIx,
+    /// Replicas that were wrong, and are being emptied: of a node, in a shard.
+    pub(crate) refetching: BTreeSet<(NodeIx, u16)>,
     /// Since when a partition is suspected.
     pub(crate) suspected_since: Option<Time>,
     /// Pulls made so far.
@@ -82,6 +84,7 @@ impl Cluster {
             announce_at: now + config.announce_interval,
             digest_at: now + config.digest_interval,
             digest_last: NodeIx::SELF,
+            refetching: BTreeSet::new(),
             suspected_since: None,
             pulls: 0,
             rng,
@@ -227,6 +230,7 @@ impl Cluster {
         for (_, link) in self.nodes.links_mut() {
             link.flush(self.config.coalesce, now);
         }
+        self.refetch_some(shards, now);
         self.acknowledge(shards, now);
         self.expire_barriers(now);
         self.expire_doubts(shards, now);
@@ -322,7 +326,8 @@ impl Cluster {
     /// When [`handle_timeout`](Self::handle_timeout) next has work; poll the lanes after it.
     pub fn poll_timeout(&self) -> Option<Time> {
         let nodes = self.nodes.iter().filter_map(|(_, node)| self.node_timeout(node));
-        [self.membership.poll_timeout(), self.barriers.poll_timeout()]
+        let refetch = (!self.refetching.is_empty()).then_some(Time::ZERO);
+        [self.membership.poll_timeout(), self.barriers.poll_timeout(), refetch]
             .into_iter()
             .flatten()
             .chain(nodes)

@@ -108,7 +108,7 @@ impl Cluster {
         let Some(incoming) = link.incoming.get_mut(usize::from(shard)) else {
             return Err(WireError::Shards { theirs: usize::from(shard) + 1, ours });
         };
-        if epoch < incoming.epoch {
+        if epoch < incoming.epoch || self.refetching.contains(&(ix, shard)) {
             return Ok(());
         }
         incoming.epoch = epoch;
@@ -279,22 +279,45 @@ impl Cluster {
         now: Time,
     ) {
         let incarnation = sums.incarnation;
+        let mut wrong = false;
         for (shard, &(head, checksum)) in (0..self.config.shards).zip(&sums.feeds) {
             let position = shards.with(shard, |s| s.position(ix));
             let Some(at) = position.filter(|at| at.incarnation == incarnation) else { continue };
-            let restart = if at.v == head && at.checksum != checksum {
-                shards.with(shard, |s| s.refetch(ix, now));
+            if self.refetching.contains(&(ix, shard)) {
+                continue;
+            }
+            if at.v == head && at.checksum != checksum {
                 self.stats.refetches += 1;
-                Some(0)
+                self.refetching.insert((ix, shard));
+                wrong = true;
+            } else if at.v < head && self.is_stuck(ix, shard, now) {
+                self.ask_again(ix, shard, at.v, shards);
+            }
+        }
+        if wrong {
+            self.refetch_some(shards, now);
+        }
+    }
+
+    /// Empties some more of the replicas that were wrong; those that are empty are fetched.
+    pub(crate) fn refetch_some(&mut self, shards: &mut impl Shards, now: Time) {
+        for (ix, shard) in self.refetching.clone() {
+            if shards.with(shard, |s| s.refetch(ix, now)) {
+                self.refetching.remove(&(ix, shard));
+                self.ask_again(ix, shard, 0, shards);
             } else {
-                (at.v < head && self.is_stuck(ix, shard, now)).then_some(at.v)
-            };
-            if let Some(position) = restart {
-                self.stats.nacks_sent += 1;
-                self.send_control(ix, &Message::Nack(Nack { incarnation, shard, position }));
                 self.settle_flood(ix, shard, shards);
             }
         }
+    }
+
+    fn ask_again(&mut self, ix: NodeIx, shard: u16, position: u64, shards: &mut impl Shards) {
+        let Some(incarnation) = self.nodes.get(ix).map(|node| node.replica.incarnation) else {
+            return;
+        };
+        self.stats.nacks_sent += 1;
+        self.send_control(ix, &Message::Nack(Nack { incarnation, shard, position }));
+        self.settle_flood(ix, shard, shards);
     }
 
     /// Nothing of the peer's feed has come for a whole digest round.

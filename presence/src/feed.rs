@@ -161,6 +161,13 @@ impl Feed {
         }
     }
 
+    /// Knows nothing of the log any more; its slots are still to be emptied.
+    pub(crate) fn disown(&mut self) {
+        self.v = 0;
+        self.horizon = 0;
+        self.ring.clear();
+    }
+
     /// Numbers the live slots 1, 2, … in their order, as if they were put just now by a new run
     /// of the owner that never removed anything.
     pub(crate) fn renumber(&mut self) {

@@ -38,6 +38,8 @@ pub(crate) struct Owner {
     pub(crate) head_seen: u64,
     /// Whether it holds the interest in everything.
     pub(crate) all_interest: bool,
+    /// Its slots are being emptied, to be fetched from the start.
+    pub(crate) clearing: bool,
     phase: Phase,
     /// When it is shown at the latest while it is being caught up with, unless it is held.
     show_by: Time,
@@ -103,6 +105,7 @@ impl Owner {
             feed: Feed::default(),
             head_seen: 0,
             all_interest: false,
+            clearing: false,
             phase,
             show_by: Time::ZERO,
             held_until: Time::ZERO,

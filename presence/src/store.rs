@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::{
     Config, Event, INTEREST_ALL, Replica, Time, Topic,
     differ::{Differ, Old},
-    feed::{Former, Held},
+    feed::{Feed, Former, Held},
     index::{Index, TopicId},
     owner::{Owner, OwnerId, Owners},
     range::{Bitmap, Pair},
@@ -15,6 +15,9 @@ use crate::{
 /// Slots of owners that are gone that are emptied between two inputs. A few in this crate's tests,
 /// whose owners are small.
 const REAP_MAX: usize = if cfg!(test) { 2 } else { 1024 };
+
+/// Slots of an owner to be fetched anew that are emptied in one call.
+pub(crate) const CLEAR_MAX: usize = if cfg!(test) { 2 } else { 4096 };
 
 /// The state of a shard, own and others'.
 #[derive(Debug)]
@@ -110,9 +113,18 @@ impl Store {
         }
     }
 
-    /// Empties all slots of an owner.
-    pub(crate) fn clear(&mut self, who: OwnerId, now: Time) {
-        while self.take_oldest(who, now) {}
+    /// Empties some more slots of an owner that is to be fetched anew; whether none is left.
+    pub(crate) fn clear(&mut self, who: OwnerId, slots: usize, now: Time) -> bool {
+        for _ in 0..slots {
+            if !self.take_oldest(who, now) {
+                if let Some(owner) = self.owners.get_mut(who) {
+                    owner.feed = Feed::default();
+                    owner.clearing = false;
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Frees some of what owners that are gone have left; whether nothing is left of them.

@@ -4,6 +4,7 @@ use super::Shard;
 use crate::{
     NodeIx, Replica, Time,
     owner::{Owner, OwnerId, Phase},
+    store::CLEAR_MAX,
 };
 
 /// Forgotten owners that are still being freed, at most: one more has to wait for the first.
@@ -114,10 +115,27 @@ impl Shard {
     ///
     /// Until it is caught up with, queries do not show the owner, and observers are told nothing
     /// of it: then they are told the difference.
-    pub fn refetch(&mut self, ix: NodeIx, now: Time) {
+    ///
+    /// A call does a bounded part of the work. Call it again until it returns true, and fetch then: a
+    /// range that is applied before has to wait for the rest.
+    pub fn refetch(&mut self, ix: NodeIx, now: Time) -> bool {
         let Some((who, owner)) = self.store.owners.other(ix) else {
+            return true;
+        };
+        if !owner.clearing {
+            self.start_clearing(who, now);
+        }
+        let done = self.store.clear(who, CLEAR_MAX, now);
+        self.show_if_caught_up(who, now);
+        done
+    }
+
+    fn start_clearing(&mut self, who: OwnerId, now: Time) {
+        let Some(owner) = self.store.owners.get_mut(who) else {
             return;
         };
+        owner.clearing = true;
+        owner.feed.disown();
         let target = Some(owner.head_seen);
         let phase = owner.phase();
         match phase {
@@ -130,11 +148,6 @@ impl Shard {
                 self.store.owners.set_phase(who, phase, Some(deadline));
             }
         }
-        self.store.clear(who, now);
-        if let Some(owner) = self.store.owners.get_mut(who) {
-            owner.feed = crate::feed::Feed::default();
-        }
-        self.show_if_caught_up(who, now);
     }
 
     /// Shows an owner that is to be caught up with, if it is.

@@ -125,13 +125,16 @@ impl Shard {
             return Applied::Rejected(why.into());
         }
         owner.hear(range.head);
-        let v = owner.feed.v();
+        let (v, clearing) = (owner.feed.v(), owner.clearing);
         let applied = if range.to <= v {
             Applied::Duplicate
         } else if range.from > v || (range.is_exact() && range.from != v) {
             Applied::Nack { v }
         } else {
             let to = range.to;
+            if clearing {
+                self.store.clear(who, usize::MAX, now);
+            }
             self.advance(who, v, range, now);
             Applied::Applied { v: to }
         };

@@ -133,7 +133,7 @@ fn fetching_anew_tells_only_the_difference() {
     let (mut owner, mut viewer) = pair();
     owner.track(&topic(0), "c", b"{}", ms(10)).unwrap();
     viewer.saw_head(OWNER, 1, owner.head(), ms(10));
-    viewer.refetch(OWNER, ms(10));
+    while !viewer.refetch(OWNER, ms(10)) {}
     assert!(viewer.list(&topic(0)).is_empty());
     assert_eq!(viewer.told(&topic(0)).1.len(), 2);
     let position = viewer.position(OWNER).unwrap();
@@ -143,7 +143,7 @@ fn fetching_anew_tells_only_the_difference() {
     assert_eq!(told(&mut viewer, ms(20)), ["+c"]);
     assert_eq!(viewer.list(&topic(0)).len(), 3);
     // One that never comes back is gone after the timeout, or when it is down.
-    viewer.refetch(OWNER, ms(30));
+    while !viewer.refetch(OWNER, ms(30)) {}
     assert!(told(&mut viewer, ms(30)).is_empty());
     viewer.member_down(OWNER, 1, ms(31));
     assert_eq!(told(&mut viewer, ms(40)), ["-a", "-b", "-c"]);
@@ -152,7 +152,7 @@ fn fetching_anew_tells_only_the_difference() {
 #[test]
 fn what_cannot_be_fetched_anew_is_told_as_gone_after_a_second() {
     let (_, mut viewer) = pair();
-    viewer.refetch(OWNER, ms(30));
+    while !viewer.refetch(OWNER, ms(30)) {}
     assert!(told(&mut viewer, ms(1029)).is_empty());
     assert_eq!(told(&mut viewer, ms(1030)), ["-a", "-b"]);
 }
@@ -367,4 +367,31 @@ fn a_node_that_is_held_is_not_shown_with_less_than_it_spoke_of() {
     assert!(viewer.list(&topic(0)).is_empty());
     assert_eq!(told(&mut viewer, ms(1_035)), ["+a", "+b", "+c"]);
     assert_eq!(viewer.list(&topic(0)).len(), 3);
+}
+
+#[test]
+fn a_large_replica_is_emptied_in_pieces_and_nothing_shows_between_them() {
+    let (mut owner, mut viewer) = pair();
+    for n in 0..7 {
+        owner.track(&topic(0), &format!("k{n}"), b"{}", T0).unwrap();
+    }
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, T0);
+    told(&mut viewer, ms(10));
+    let mut pieces = 1;
+    while !viewer.refetch(OWNER, ms(20)) {
+        pieces += 1;
+        let at = viewer.position(OWNER).unwrap();
+        assert_eq!((at.v, at.is_current(), at.visible), (0, false, false));
+        assert_eq!(viewer.serve(OWNER, 0, 10_000), None, "it relays nothing of it");
+        assert!(told(&mut viewer, ms(20)).is_empty());
+    }
+    assert!(pieces > 3);
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(30));
+    assert!(told(&mut viewer, ms(40)).is_empty(), "all is as it was");
+    // Who does not wait for it gets the same.
+    assert!(!viewer.refetch(OWNER, ms(50)));
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(60));
+    assert_eq!(contents(&viewer, &topic(0)), contents(&owner, &topic(0)));
+    assert_eq!(viewer.position(OWNER).unwrap().checksum, owner.checksum());
+    assert!(told(&mut viewer, ms(70)).is_empty());
 }
