@@ -308,6 +308,7 @@ impl Cluster {
             } else {
                 self.settle_flood(ix, shard, shards);
             }
+            self.settle_lag(ix, now);
         }
     }
 

@@ -102,6 +102,10 @@ story("a node that froze for a while is hidden, and shown again when it wakes", 
   await agree([one.room, two.room, three.room], ["u1", "u2", "u3"]);
   nodes[2].process.signal("SIGSTOP");
   await agree([one.room, two.room], ["u1", "u2"], { seconds: 6 });
+  const suspected = async (node) => (await node.call("/api/cluster")).json.partition_suspected;
+  const { missing, members } = await suspected(nodes[0]);
+  assert.deepEqual([missing, members], [1, 3], "it has crashed, or is cut off: who knows");
+  assert.match(await (await fetch(`http://${nodes[1].address}/metrics`)).text(), /^wingbeat_partition_suspected 1$/m);
   await two.room.leave();
   nodes[2].process.signal("SIGCONT");
   await agree([one.room, three.room], ["u1", "u3"], { seconds: 15 });
@@ -109,6 +113,8 @@ story("a node that froze for a while is hidden, and shown again when it wakes", 
   await one.room.push("message", { n: 1 });
   assert.deepEqual(await three.room.next("message"), { n: 1 });
   assert.equal(three.opened, 1, "its clients have noticed nothing");
+  for (const node of nodes) await until("nobody is missing", async () => (await suspected(node)) === null);
+  for (const line of [/partition suspected/, /partition over/]) assert.ok(nodes[0].log.some((said) => line.test(said)), line);
 });
 
 story("a node that restarts under its name comes back without ghosts", async (stage) => {

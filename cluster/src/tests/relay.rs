@@ -119,6 +119,8 @@ fn without_a_peer_that_reaches_it_nothing_is_lost_and_little_asked() {
     net.pass(Duration::from_secs(1));
     assert_eq!(net.keys(2, "room"), ["ann"]);
     assert!(net.cores[2].cluster.pulls < 10);
+    assert_eq!(via(&mut net, 2, 0), None);
+    assert!(stale(&mut net, 2, 0) > Duration::from_secs(1));
     net.link(0, 1);
     net.pass(Duration::from_secs(3));
     assert_eq!(net.keys(2, "room"), ["ann", "bob"]);
