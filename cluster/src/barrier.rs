@@ -42,6 +42,11 @@ impl Barriers {
         done
     }
 
+    /// Shards that joins wait in.
+    pub(crate) fn shards(&self) -> BTreeSet<u16> {
+        self.waiting.keys().map(|(shard, _)| *shard).collect()
+    }
+
     /// The next join that has waited too long, if any.
     pub(crate) fn expired(&mut self, now: Time) -> Option<(Mark, Vec<u64>)> {
         let &(at, mark) = self.deadlines.first()?;
@@ -72,7 +77,7 @@ impl Cluster {
             return;
         }
         let confirmed = self.all_answer();
-        for shard in 0..self.config.shards {
+        for shard in self.barriers.shards() {
             let floor = self.floor(shard);
             for id in self.barriers.reached(shard, floor) {
                 self.events.push_back(Event::Barrier { id, confirmed });

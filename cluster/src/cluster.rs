@@ -35,8 +35,9 @@ pub trait Shards {
 /// Methods come in four kinds: `handle_*` take the world in, verbs ([`barrier`](Self::barrier),
 /// [`disconnect`](Self::disconnect), [`leave`](Self::leave)) take the application in, `poll_*` give
 /// effects out, the rest are views. After each input drain [`poll_event`](Self::poll_event), then
-/// [`poll_transmit`](Self::poll_transmit) of each linked peer for each lane that has room, then wait
-/// until [`poll_timeout`](Self::poll_timeout). Time never goes back.
+/// [`poll_transmit`](Self::poll_transmit) for each lane that has room, of each linked peer or of those
+/// that [`poll_ready`](Self::poll_ready) names, then wait until [`poll_timeout`](Self::poll_timeout).
+/// Time never goes back.
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) config: Config,
@@ -56,10 +57,14 @@ pub struct Cluster {
     pub(crate) digest_last: NodeIx,
     /// Replicas that were wrong, and are being emptied: of a node, in a shard.
     pub(crate) refetching: BTreeSet<(NodeIx, u16)>,
+    /// Nodes that are down without a goodbye.
+    pub(crate) missing: BTreeSet<NodeIx>,
     /// Since when a partition is suspected.
     pub(crate) suspected_since: Option<Time>,
     /// Pulls made so far.
     pub(crate) pulls: u64,
+    /// Those that last, with the nodes whose feeds they bring.
+    pub(crate) pulling: BTreeMap<u64, NodeIx>,
     rng: StdRng,
 }
 
@@ -70,8 +75,7 @@ const INCARNATION_STEP_MAX: u64 = 1 << 20;
 impl Cluster {
     /// A node alone. `address` is where others dial it; `seed` feeds its one random generator.
     pub fn new(config: Config, me: Replica, address: SocketAddr, seed: u64, now: Time) -> Self {
-        let identity =
-            Identity { name: me.name.clone(), address, incarnation: me.incarnation, renewal: 0 };
+        let identity = Identity::new(me.name.clone(), address, me.incarnation, 0);
         let mut rng = StdRng::seed_from_u64(seed);
         Self {
             membership: Membership::new(identity, config.profile, StdRng::from_rng(&mut rng)),
@@ -85,8 +89,10 @@ impl Cluster {
             digest_at: now + config.digest_interval,
             digest_last: NodeIx::SELF,
             refetching: BTreeSet::new(),
+            missing: BTreeSet::new(),
             suspected_since: None,
             pulls: 0,
+            pulling: BTreeMap::new(),
             rng,
             config,
             me,
@@ -225,17 +231,23 @@ impl Cluster {
     pub fn handle_timeout(&mut self, shards: &mut impl Shards, now: Time) {
         self.membership.handle_timeout(now);
         self.settle_membership(shards, now);
-        // Here too, not only when the lane is polled: a lane without room must not keep a deadline
-        // in the past.
-        for (_, link) in self.nodes.links_mut() {
-            link.flush(self.config.coalesce, now);
+        self.set_deadlines();
+        let due = self.nodes.agenda.due(now);
+        for &ix in &due {
+            // Here too, not only when the lane is polled: a lane without room must not keep a deadline
+            // in the past.
+            if let Some(link) = self.nodes.link_mut(ix) {
+                link.flush(self.config.coalesce, now);
+            }
+            self.acknowledge(ix, shards, now);
+            self.expire_node(ix, shards, now);
+        }
+        // Who has just been found dead is not asked to relay.
+        for ix in due {
+            self.pull_missing(ix, shards, now);
         }
         self.refetch_some(shards, now);
-        self.acknowledge(shards, now);
         self.expire_barriers(now);
-        self.expire_doubts(shards, now);
-        self.expire_nodes(shards, now);
-        self.pull_missing(shards, now);
         if self.announce_at <= now {
             self.announce_at = now + self.config.announce_interval;
             self.announce(now);
@@ -290,7 +302,8 @@ impl Cluster {
     pub fn rekey(&mut self, incarnation: u64, now: Time) {
         self.me.incarnation = incarnation;
         self.seen.insert(self.me.name.clone(), incarnation);
-        let identity = Identity { incarnation, renewal: 0, ..self.membership.identity().clone() };
+        let address = self.membership.identity().address;
+        let identity = Identity::new(self.me.name.clone(), address, incarnation, 0);
         self.membership.change_identity(identity, now);
     }
 
@@ -299,6 +312,12 @@ impl Cluster {
     /// The next thing to do or tell.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next peer that may have frames to send, since one was last polled: an alternative to polling
+    /// all. A lane that has had no room must be polled when it has.
+    pub fn poll_ready(&mut self) -> Option<NodeIx> {
+        self.nodes.agenda.pop_ready()
     }
 
     /// The next frame for a peer's lane, of at most about `budget` bytes where it can be cut. Call it
@@ -311,7 +330,7 @@ impl Cluster {
         shards: &mut impl Shards,
         now: Time,
     ) -> Option<Bytes> {
-        let link = self.nodes.link_mut(ix)?;
+        let link = self.nodes.polled_link_mut(ix)?;
         match lane {
             Lane::Swim => link.swim.pop_front(),
             Lane::Control => {
@@ -324,15 +343,22 @@ impl Cluster {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has work; poll the lanes after it.
-    pub fn poll_timeout(&self) -> Option<Time> {
-        let nodes = self.nodes.iter().filter_map(|(_, node)| self.node_timeout(node));
+    pub fn poll_timeout(&mut self) -> Option<Time> {
+        self.set_deadlines();
+        let nodes = self.nodes.agenda.poll_timeout();
         let refetch = (!self.refetching.is_empty()).then_some(Time::ZERO);
-        [self.membership.poll_timeout(), self.barriers.poll_timeout(), refetch]
+        [self.membership.poll_timeout(), self.barriers.poll_timeout(), nodes, refetch]
             .into_iter()
             .flatten()
-            .chain(nodes)
             .chain([self.announce_at, self.digest_at])
             .min()
+    }
+
+    fn set_deadlines(&mut self) {
+        while let Some(ix) = self.nodes.agenda.pop_touched() {
+            let at = self.nodes.get(ix).and_then(|node| self.node_timeout(node));
+            self.nodes.agenda.set_deadline(ix, at);
+        }
     }
 
     // === the control lane ===

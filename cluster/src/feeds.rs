@@ -13,7 +13,7 @@ use crate::{
     event::Event,
     link::Lane,
     membership::RECORDS_PER_FRAME,
-    wire::{Digest, FeedRange, MemberRecord, Message, Nack, Positions, Sums, Sync},
+    wire::{Digest, FeedRange, Identity, MemberRecord, Message, Nack, Positions, Sums, Sync},
 };
 
 impl Cluster {
@@ -90,7 +90,9 @@ impl Cluster {
     /// The other side of a split that heals holds members of this one for dead. That is theirs to
     /// deny, and no reason to hide them here until they have.
     fn believe(&mut self, mut members: Vec<MemberRecord>, now: Time) {
-        members.retain(|record| record.is_alive() || !self.membership.is_active(&record.identity));
+        let active = self.membership.runs();
+        let is_active = |id: &Identity| active.contains(&(id.key(), id.incarnation));
+        members.retain(|record| record.is_alive() || !is_active(&record.identity));
         self.membership.handle_records(members, now);
     }
 
@@ -136,7 +138,7 @@ impl Cluster {
         }
         self.settle_flood(ix, shard, shards);
         self.settle_lag(ix, now);
-        self.acknowledge(shards, now);
+        self.acknowledge(ix, shards, now);
         Ok(())
     }
 
@@ -174,7 +176,7 @@ impl Cluster {
     ) -> Option<Bytes> {
         let max = self.config.range_len.min(budget);
         loop {
-            let link = self.nodes.link_mut(ix)?;
+            let link = self.nodes.polled_link_mut(ix)?;
             let Some((shard, from, epoch)) = link.next(lane, self.config.coalesce, now) else {
                 // Behind our own: the peer has no other way to those.
                 return if lane == Lane::FeedBulk {
@@ -202,24 +204,17 @@ impl Cluster {
         }
     }
 
-    /// Sends the acknowledgements that are due.
-    pub(crate) fn acknowledge(&mut self, shards: &mut impl Shards, now: Time) {
-        let due: Vec<_> = self
-            .nodes
-            .links_mut()
-            .filter_map(|(ix, link)| Some((ix, link.take_acks(now)?)))
-            .collect();
-        for (ix, owed) in due {
-            let Some(incarnation) = self.nodes.get(ix).map(|node| node.replica.incarnation) else {
-                continue;
-            };
-            let positions = owed.into_iter().filter_map(|shard| {
-                let position = shards.with(shard, |s| s.position(ix))?;
-                (position.incarnation == incarnation).then_some((shard, position.v))
-            });
-            let positions = positions.collect();
-            self.send_control(ix, &Message::Ack(Positions { incarnation, positions }));
-        }
+    /// Sends a peer the acknowledgements that are due.
+    pub(crate) fn acknowledge(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        let incarnation = node.replica.incarnation;
+        let Some(owed) = node.link.as_mut().and_then(|link| link.take_acks(now)) else { return };
+        let positions = owed.into_iter().filter_map(|shard| {
+            let position = shards.with(shard, |s| s.position(ix))?;
+            (position.incarnation == incarnation).then_some((shard, position.v))
+        });
+        let positions = positions.collect();
+        self.send_control(ix, &Message::Ack(Positions { incarnation, positions }));
     }
 
     /// Decides anew whether a peer must be flooded with a shard's broadcasts.

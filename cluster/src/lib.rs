@@ -14,6 +14,7 @@
 //!
 //! The core holds no shard of presence; it is lent them, see [`Shards`].
 
+mod agenda;
 mod barrier;
 mod cluster;
 mod config;

@@ -60,7 +60,7 @@ impl Cluster {
             shards.with(shard, |shard| shard.member_up(ix, replica, direct, now));
         }
         self.want_relay(ix, now + self.config.relay_after);
-        self.settle_partition(now);
+        self.settle_partition(ix, now);
         Some(ix)
     }
 
@@ -105,7 +105,7 @@ impl Cluster {
             shards.with(shard, |shard| shard.member_down(ix, replica.incarnation, now));
         }
         self.events.push_back(Event::MemberDown { node: ix, replica, why });
-        self.settle_partition(now);
+        self.settle_partition(ix, now);
     }
 
     pub(crate) fn forget(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
@@ -118,14 +118,14 @@ impl Cluster {
             self.events.push_back(Event::Unkeep(address));
         }
         self.events.push_back(Event::Forgotten { node: ix, name: node.replica.name });
-        self.settle_partition(now);
+        self.settle_partition(ix, now);
     }
 
     pub(crate) fn handle_leave(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
         node.left = true;
         self.member_down(ix, Down::Left, shards, now);
-        self.settle_partition(now);
+        self.settle_partition(ix, now);
         let Some(node) = self.nodes.get_mut(ix) else { return };
         let identity = self.membership.active(&node.replica).cloned();
         // No use to dial it again when it closes the link.
@@ -183,22 +183,13 @@ impl Cluster {
     }
 
     /// A node in doubt that has been heard is asked again, until membership has heard it too.
-    pub(crate) fn expire_doubts(&mut self, shards: &mut impl Shards, now: Time) {
-        let due: Vec<(NodeIx, bool)> = self
-            .nodes
-            .iter()
-            .filter_map(|(ix, node)| {
-                let doubt = node.doubt.filter(|doubt| doubt.decide_at <= now)?;
-                let heard_at = node.link.as_ref().map(|link| link.heard_at);
-                Some((ix, heard_at.is_some_and(|at| at >= doubt.asked_at)))
-            })
-            .collect();
-        for (ix, lives) in due {
-            if lives {
-                self.ask(ix, now);
-            } else {
-                self.member_down(ix, Down::Unreachable, shards, now);
-            }
+    fn expire_doubt(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.get(ix) else { return };
+        let Some(doubt) = node.doubt.filter(|doubt| doubt.decide_at <= now) else { return };
+        if node.link.as_ref().is_some_and(|link| link.heard_at >= doubt.asked_at) {
+            self.ask(ix, now);
+        } else {
+            self.member_down(ix, Down::Unreachable, shards, now);
         }
     }
 
@@ -243,12 +234,14 @@ impl Cluster {
     /// a renewal that nobody has answered. A lost packet, a healed partition and a false "down" all
     /// end here.
     pub(crate) fn announce(&mut self, now: Time) {
+        let members = self.membership.runs();
+        let is_member = |id: &Identity| members.contains(&(id.key(), id.incarnation));
         let strangers: Vec<Identity> = self
             .nodes
             .iter()
             .filter(|(_, node)| !node.left)
             .filter_map(|(_, node)| node.link.as_ref()?.identity.clone())
-            .filter(|id| self.membership.is_unheard() || !self.membership.is_active(id))
+            .filter(|id| self.membership.is_unheard() || !is_member(id))
             .collect();
         for identity in strangers {
             self.membership.announce(identity, now);
@@ -269,24 +262,19 @@ impl Cluster {
             .min()
     }
 
-    pub(crate) fn expire_nodes(&mut self, shards: &mut impl Shards, now: Time) {
-        let forget_after = self.config.forget_after;
-        let mut dead = Vec::new();
-        let mut forgotten = Vec::new();
-        for (ix, node) in self.nodes.iter() {
-            match node.state {
-                State::Up if node.unconfirmed_at.is_some_and(|at| at <= now) => dead.push(ix),
-                State::Down(since) if node.link.is_none() && since + forget_after <= now => {
-                    forgotten.push(ix);
-                }
-                State::Up | State::Down(_) => {}
+    pub(crate) fn expire_node(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        self.expire_doubt(ix, shards, now);
+        let Some(node) = self.nodes.get(ix) else { return };
+        match node.state {
+            State::Up if node.unconfirmed_at.is_some_and(|at| at <= now) => {
+                self.member_down(ix, Down::NeverConfirmed, shards, now);
             }
-        }
-        for ix in dead {
-            self.member_down(ix, Down::NeverConfirmed, shards, now);
-        }
-        for ix in forgotten {
-            self.forget(ix, shards, now);
+            State::Down(since)
+                if node.link.is_none() && since + self.config.forget_after <= now =>
+            {
+                self.forget(ix, shards, now);
+            }
+            State::Up | State::Down(_) => {}
         }
     }
 }

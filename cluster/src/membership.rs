@@ -4,7 +4,7 @@
 //! deadline and one queue of notices come out.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     num::{NonZeroU8, NonZeroUsize},
     time::Duration,
@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 
 use crate::{
     config::Profile,
-    wire::{Identity, MemberRecord, SwimCodec},
+    wire::{Identity, MemberRecord, NameKey, SwimCodec},
 };
 
 /// Bytes of the largest packet; one that does not fit a datagram takes a stream.
@@ -35,14 +35,16 @@ const RECORDS_MAX: usize = 4096;
 const RENEW_GAP: Duration = Duration::from_secs(1);
 
 impl foca::Identity for Identity {
-    type Addr = NodeName;
+    type Addr = NameKey;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self { renewal: self.renewal.wrapping_add(1), ..self.clone() })
+        let mut renewed = self.clone();
+        renewed.renewal = renewed.renewal.wrapping_add(1);
+        Some(renewed)
     }
 
-    fn addr(&self) -> NodeName {
-        self.name.clone()
+    fn addr(&self) -> NameKey {
+        self.key()
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
@@ -128,7 +130,16 @@ impl Membership {
     }
 
     pub(crate) fn is_active(&self, identity: &Identity) -> bool {
-        self.active(&identity.replica()).is_some()
+        let run = (identity.key(), identity.incarnation);
+        self.foca.iter_members().any(|member| (member.id().key(), member.id().incarnation) == run)
+    }
+
+    /// Which runs of names are members.
+    pub(crate) fn runs(&self) -> BTreeSet<(NameKey, u64)> {
+        self.foca
+            .iter_members()
+            .map(|member| (member.id().key(), member.id().incarnation))
+            .collect()
     }
 
     /// The identity of a member's run: renewed since it was last told, perhaps.
@@ -169,8 +180,14 @@ impl Membership {
     }
 
     pub(crate) fn handle_records(&mut self, records: Vec<MemberRecord>, now: Time) {
+        // foca looks through all members for each record, and most of them are known.
+        let known = self.foca.iter_membership_state();
+        let known: BTreeMap<NameKey, &foca::Member<Identity>> =
+            known.map(|member| (member.id().key(), member)).collect();
         let members = records.into_iter().take(RECORDS_MAX).filter_map(MemberRecord::into_member);
-        let done = self.foca.apply_many(members, true, &mut self.effects);
+        let news = members.filter(|member| known.get(&member.id().key()) != Some(&member));
+        let members: Vec<foca::Member<Identity>> = news.collect();
+        let done = self.foca.apply_many(members.into_iter(), true, &mut self.effects);
         self.settle(done.is_ok(), now);
     }
 

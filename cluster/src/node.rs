@@ -1,10 +1,13 @@
 //! The other nodes, each under a small number.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use presence::{NodeIx, NodeName, Replica, Time};
 
-use crate::{link::Link, relay::Source};
+use crate::{agenda::Agenda, link::Link, relay::Source};
 
 /// Whether a member counts as alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) agrees: Option<bool>,
     /// Where its feeds come from.
     pub(crate) source: Source,
+    /// Peers that pull its feeds from us, and some that have ceased to.
+    pub(crate) pullers: BTreeSet<NodeIx>,
     /// Of the peer that was asked last for its feeds, among all that could be.
     pub(crate) relay_rank: u64,
     /// Since when more of its feeds is known to be there than is here, or nothing is heard of them.
@@ -61,6 +66,7 @@ impl Node {
             left: false,
             agrees: None,
             source: Source::default(),
+            pullers: BTreeSet::new(),
             relay_rank: 0,
             behind_since: Some(now),
         }
@@ -89,6 +95,7 @@ impl Node {
 pub(crate) struct Nodes {
     by_ix: BTreeMap<NodeIx, Node>,
     by_name: BTreeMap<NodeName, NodeIx>,
+    pub(crate) agenda: Agenda,
 }
 
 impl Nodes {
@@ -105,7 +112,14 @@ impl Nodes {
     }
 
     pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Node> {
+        self.agenda.wake(ix);
         self.by_ix.get_mut(&ix)
+    }
+
+    /// As [`link_mut`](Self::link_mut), to poll it: that gives it nothing more to send.
+    pub(crate) fn polled_link_mut(&mut self, ix: NodeIx) -> Option<&mut Link> {
+        self.agenda.touch(ix);
+        self.by_ix.get_mut(&ix)?.link.as_mut()
     }
 
     /// Adds a node under the lowest free number; 0 is this node itself.
@@ -113,11 +127,13 @@ impl Nodes {
         let free = (1..=u16::MAX).map(NodeIx).find(|ix| !self.by_ix.contains_key(ix))?;
         self.by_name.insert(replica.name.clone(), free);
         self.by_ix.insert(free, Node::new(replica, now));
+        self.agenda.touch(free);
         Some(free)
     }
 
     pub(crate) fn remove(&mut self, ix: NodeIx) -> Option<Node> {
         let node = self.by_ix.remove(&ix)?;
+        self.agenda.touch(ix);
         self.by_name.remove(&node.replica.name);
         Some(node)
     }
@@ -127,6 +143,9 @@ impl Nodes {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeIx, &mut Node)> {
+        for ix in self.by_ix.keys() {
+            self.agenda.wake(*ix);
+        }
         self.by_ix.iter_mut().map(|(ix, node)| (*ix, node))
     }
 

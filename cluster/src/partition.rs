@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use presence::{NodeName, Time};
+use presence::{NodeIx, Time};
 
 use crate::{
     cluster::Cluster,
@@ -35,20 +35,22 @@ impl Cluster {
     /// The partition that is suspected, if one is.
     pub fn partition(&self) -> Option<Partition> {
         let since = self.suspected_since?;
-        let missing = self.nodes.iter().filter(|(_, node)| is_missing(node)).count();
+        let missing = self.missing.len();
         let members = missing + self.up().count() + 1;
         Some(Partition { since, missing, members })
     }
 
-    /// Finds out anew whether a partition is suspected; call it when a node came, went or left.
-    pub(crate) fn settle_partition(&mut self, now: Time) {
-        let missing: Option<NodeName> = self
-            .nodes
-            .iter()
-            .find(|(_, node)| is_missing(node))
-            .map(|(_, node)| node.replica.name.clone());
+    /// Finds out anew whether a partition is suspected, after this node came, went or left.
+    pub(crate) fn settle_partition(&mut self, ix: NodeIx, now: Time) {
+        let _ = if self.nodes.get(ix).is_some_and(is_missing) {
+            self.missing.insert(ix)
+        } else {
+            self.missing.remove(&ix)
+        };
+        let missing = self.missing.first().and_then(|ix| self.nodes.get(*ix));
         match (self.suspected_since, missing) {
             (None, Some(missing)) => {
+                let missing = missing.replica.name.clone();
                 self.suspected_since = Some(now);
                 self.events.push_back(Event::PartitionSuspected { missing });
             }

@@ -83,6 +83,9 @@ impl Cluster {
         if let (Some(owner), Some(link)) = (owner, self.nodes.link_mut(ix)) {
             let due = (0..self.config.shards).collect();
             link.relays.insert(owner, Relay { pull: id, sent: positions, due });
+            if let Some(owner) = self.nodes.get_mut(owner) {
+                owner.pullers.insert(ix);
+            }
         }
         self.send_control(ix, &Message::PullAnswer(PullAnswer { id, heads }));
         Ok(())
@@ -105,9 +108,12 @@ impl Cluster {
 
     /// A replica has grown: those who pull it get more.
     pub(crate) fn relay_grown(&mut self, owner: NodeIx, shard: u16) {
-        for (_, link) in self.nodes.links_mut() {
-            if let Some(relay) = link.relays.get_mut(&owner) {
-                relay.due.insert(shard);
+        let pullers = self.nodes.get(owner).map(|node| node.pullers.clone()).unwrap_or_default();
+        for ix in pullers {
+            let relay = self.nodes.link_mut(ix).and_then(|link| link.relays.get_mut(&owner));
+            match relay {
+                Some(relay) => drop(relay.due.insert(shard)),
+                None => drop(self.nodes.get_mut(owner).map(|node| node.pullers.remove(&ix))),
             }
         }
     }
@@ -119,7 +125,7 @@ impl Cluster {
         max: usize,
         shards: &mut impl Shards,
     ) -> Option<Bytes> {
-        let relays = &mut self.nodes.link_mut(ix)?.relays;
+        let relays = &mut self.nodes.polled_link_mut(ix)?.relays;
         for (owner, relay) in relays.iter_mut() {
             while let Some(&shard) = relay.due.first() {
                 let sent = &mut relay.sent[usize::from(shard)];
@@ -138,13 +144,12 @@ impl Cluster {
 
     /// This node cannot relay the feeds of another any more: whoever pulls them must ask elsewhere.
     fn refuse_pullers(&mut self, owner: NodeIx) {
-        let pulls: Vec<(NodeIx, u64)> = self
-            .nodes
-            .links_mut()
-            .filter_map(|(ix, link)| Some((ix, link.relays.remove(&owner)?.pull)))
-            .collect();
-        for (ix, id) in pulls {
-            self.send_control(ix, &Message::PullAnswer(PullAnswer { id, heads: None }));
+        let Some(node) = self.nodes.get_mut(owner) else { return };
+        for ix in std::mem::take(&mut node.pullers) {
+            let relay = self.nodes.link_mut(ix).and_then(|link| link.relays.remove(&owner));
+            if let Some(Relay { pull: id, .. }) = relay {
+                self.send_control(ix, &Message::PullAnswer(PullAnswer { id, heads: None }));
+            }
         }
     }
 }
@@ -161,10 +166,22 @@ impl Cluster {
         }
     }
 
+    /// Takes a node's feeds from elsewhere from here on. Returns where they came from.
+    fn set_source(&mut self, ix: NodeIx, source: Source) -> Option<Source> {
+        let node = self.nodes.get_mut(ix)?;
+        if let Source::Pulled { pull, .. } = source {
+            self.pulling.insert(pull, ix);
+        }
+        let before = std::mem::replace(&mut node.source, source);
+        if let Source::Pulled { pull, .. } = before {
+            self.pulling.remove(&pull);
+        }
+        Some(before)
+    }
+
     /// There is a link to the node, or no use for its feeds.
     pub(crate) fn end_pull(&mut self, ix: NodeIx) {
-        let Some(node) = self.nodes.get_mut(ix) else { return };
-        if let Source::Pulled { from, pull, .. } = std::mem::take(&mut node.source) {
+        if let Some(Source::Pulled { from, pull, .. }) = self.set_source(ix, Source::Itself) {
             self.send_control(from, &Message::PullEnd(pull));
         }
     }
@@ -177,30 +194,32 @@ impl Cluster {
 
     /// The link to a node has ended: it relays nothing any more, and is not relayed.
     pub(crate) fn lose_relay(&mut self, ix: NodeIx, now: Time) {
-        for (_, node) in self.nodes.iter_mut() {
-            if matches!(node.source, Source::Pulled { from, .. } if from == ix) {
-                node.source = Source::Wanted { at: now };
-                node.settle_lag(now);
-            }
+        let is_from =
+            |node: &Node| matches!(node.source, Source::Pulled { from, .. } if from == ix);
+        let pulling = self.pulling.values().copied();
+        let lost: Vec<NodeIx> =
+            pulling.filter(|owner| self.nodes.get(*owner).is_some_and(is_from)).collect();
+        for owner in lost {
+            self.set_source(owner, Source::Wanted { at: now });
+            self.settle_lag(owner, now);
         }
         self.refuse_pullers(ix);
     }
 
-    /// Asks a peer for each node whose link has been missing for too long.
-    pub(crate) fn pull_missing(&mut self, shards: &mut impl Shards, now: Time) {
-        let is_due = |node: &Node| node.source.poll_timeout().is_some_and(|at| at <= now);
-        let due: Vec<NodeIx> =
-            self.nodes.iter().filter(|(_, node)| is_due(node)).map(|(ix, _)| ix).collect();
-        for ix in due {
-            let peer = if self.has_place(ix, shards) { self.next_relay(ix) } else { None };
-            let Some(node) = self.nodes.get_mut(ix) else { continue };
-            match peer {
-                Some((peer, rank)) => {
-                    node.relay_rank = rank;
-                    self.pull(ix, peer, shards);
-                }
-                None => node.source = Source::Wanted { at: now + self.config.relay_after },
+    /// Asks a peer for a node whose link has been missing for too long.
+    pub(crate) fn pull_missing(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        let wanted_at = self.nodes.get(ix).and_then(|node| node.source.poll_timeout());
+        if wanted_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let peer = if self.has_place(ix, shards) { self.next_relay(ix) } else { None };
+        let Some(node) = self.nodes.get_mut(ix) else { return };
+        match peer {
+            Some((peer, rank)) => {
+                node.relay_rank = rank;
+                self.pull(ix, peer, shards);
             }
+            None => node.source = Source::Wanted { at: now + self.config.relay_after },
         }
     }
 
@@ -231,8 +250,8 @@ impl Cluster {
     fn pull(&mut self, ix: NodeIx, from: NodeIx, shards: &mut impl Shards) {
         self.pulls += 1;
         let id = self.pulls;
-        let Some(node) = self.nodes.get_mut(ix) else { return };
-        node.source = Source::Pulled { from, pull: id, behind: None };
+        self.set_source(ix, Source::Pulled { from, pull: id, behind: None });
+        let Some(node) = self.nodes.get(ix) else { return };
         let incarnation = node.replica.incarnation;
         let owner = node.replica.name.as_str().to_owned();
         let positions = (0..self.config.shards).map(|shard| {
@@ -252,9 +271,9 @@ impl Cluster {
     ) -> Result<(), WireError> {
         let Some(heads) = answer.heads else {
             let again = now + self.config.relay_after / 4;
-            if let Some((_, node)) = self.pulled(from, answer.id) {
-                node.source = Source::Wanted { at: again };
-                node.settle_lag(now);
+            if let Some((ix, _)) = self.pulled(from, answer.id) {
+                self.set_source(ix, Source::Wanted { at: again });
+                self.settle_lag(ix, now);
             }
             return Ok(());
         };
@@ -315,9 +334,10 @@ impl Cluster {
 
     /// The node whose feeds a peer relays to us under this number.
     fn pulled(&mut self, peer: NodeIx, id: u64) -> Option<(NodeIx, &mut Node)> {
-        self.nodes.iter_mut().find(|(_, node)| {
-            matches!(node.source, Source::Pulled { from, pull, .. } if (from, pull) == (peer, id))
-        })
+        let ix = *self.pulling.get(&id)?;
+        let node = self.nodes.get_mut(ix)?;
+        let is_from = matches!(node.source, Source::Pulled { from, .. } if from == peer);
+        is_from.then_some((ix, node))
     }
 
     /// The peer that relays a node's feeds.

@@ -187,7 +187,7 @@ impl Net {
         loop {
             let shards = |core: &Core| core.shards.0.iter().filter_map(Shard::poll_timeout).min();
             let deadlines =
-                self.cores.iter().map(|core| (core.cluster.poll_timeout(), shards(core)));
+                self.cores.iter_mut().map(|core| (core.cluster.poll_timeout(), shards(core)));
             let next = deadlines.flat_map(|(a, b)| [a, b]).flatten().min();
             let Some(next) = next.filter(|at| *at <= until) else { break };
             self.now = self.now.max(next);

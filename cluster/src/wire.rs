@@ -34,7 +34,7 @@ pub use self::{
 pub(crate) use self::{
     range::FeedRange,
     relay::{Pull, PullAnswer, Relayed},
-    swim::{Identity, MemberRecord, SwimCodec},
+    swim::{Identity, MemberRecord, NameKey, SwimCodec},
 };
 use crate::error::WireError;
 

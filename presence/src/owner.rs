@@ -10,7 +10,10 @@ mod flaps;
 mod graves;
 mod leaving;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub(crate) use self::graves::Graves;
 use self::{flaps::Flaps, leaving::Leaving};
@@ -73,6 +76,8 @@ pub(crate) struct Owners {
     by_ix: BTreeMap<NodeIx, OwnerId>,
     /// When owners that are being caught up with are shown at the latest.
     deadlines: BTreeMap<OwnerId, Time>,
+    /// The same, by time.
+    due: BTreeSet<(Time, OwnerId)>,
     leaving: Leaving,
 }
 
@@ -190,6 +195,7 @@ impl Owners {
             others: Vec::new(),
             by_ix: BTreeMap::new(),
             deadlines: BTreeMap::new(),
+            due: BTreeSet::new(),
             leaving: Leaving::default(),
         }
     }
@@ -257,9 +263,19 @@ impl Owners {
 
     /// Finds out anew when an owner is to be shown: what is known of it has changed.
     pub(crate) fn settle_deadline(&mut self, id: OwnerId) {
-        match self.get(id).and_then(Owner::due) {
-            Some(due) => drop(self.deadlines.insert(id, due)),
-            None => drop(self.deadlines.remove(&id)),
+        let due = self.get(id).and_then(Owner::due);
+        let before = match due {
+            Some(at) => self.deadlines.insert(id, at),
+            None => self.deadlines.remove(&id),
+        };
+        if before == due {
+            return;
+        }
+        if let Some(at) = before {
+            self.due.remove(&(at, id));
+        }
+        if let Some(at) = due {
+            self.due.insert((at, id));
         }
     }
 
@@ -318,13 +334,13 @@ impl Owners {
 
     /// When the next owner has to be shown, caught up with or not, or freed.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let to_show = self.deadlines.values().min().copied();
+        let to_show = self.due.first().map(|(at, _)| *at);
         to_show.into_iter().chain(self.leaving.since()).min()
     }
 
     /// Owners whose deadline has passed.
     pub(crate) fn overdue(&self, now: Time) -> Vec<OwnerId> {
-        self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
+        self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
     }
 }
 

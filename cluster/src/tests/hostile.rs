@@ -225,12 +225,12 @@ fn forged_range() -> impl Strategy<Value = FeedRange> {
 fn record() -> impl Strategy<Value = MemberRecord> {
     (prop_oneof![Just(1), 3..6_usize], 8..12_u64, 0..3_u32, 0..3_u16, 0..4_u8).prop_map(
         |(node, incarnation, renewal, member, state)| MemberRecord {
-            identity: crate::wire::Identity {
-                name: replica(node).name,
-                address: format!("10.0.0.{node}:4400").parse().expect("an address"),
+            identity: crate::wire::Identity::new(
+                replica(node).name,
+                format!("10.0.0.{node}:4400").parse().expect("an address"),
                 incarnation,
                 renewal,
-            },
+            ),
             incarnation: member,
             state,
         },
@@ -255,12 +255,12 @@ fn forgery() -> impl Strategy<Value = Message> {
         1 => prop::collection::vec(any::<u8>(), 0..60).prop_map(|b| Message::Swim(b.into())),
         1 => (prop::collection::vec(number(), 1..4), prop::array::uniform2(number()), records)
             .prop_map(|(heads, positions, members)| Message::Sync(Sync {
-                identity: crate::wire::Identity {
-                    name: replica(1).name,
-                    address: "10.0.0.1:4400".parse().expect("an address"),
-                    incarnation: 10,
-                    renewal: 0,
-                },
+                identity: crate::wire::Identity::new(
+                    replica(1).name,
+                    "10.0.0.1:4400".parse().expect("an address"),
+                    10,
+                    0,
+                ),
                 region: String::new(),
                 version: String::new(),
                 heads,

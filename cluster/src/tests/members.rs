@@ -266,12 +266,12 @@ fn a_newcomer_is_told_of_all_members_in_frames_of_bounded_length() {
     let mut net = Net::apart(2, &config());
     let (now, padding) = (net.now, "x".repeat(110));
     let record = |node: u16| MemberRecord {
-        identity: Identity {
-            name: format!("member{node}{padding}").parse().expect("a name"),
-            address: format!("[2001:db8:ffff:ffff::{node:x}]:65535").parse().expect("an address"),
-            incarnation: u64::MAX - 1,
-            renewal: u32::MAX,
-        },
+        identity: Identity::new(
+            format!("member{node}{padding}").parse().expect("a name"),
+            format!("[2001:db8:ffff:ffff::{node:x}]:65535").parse().expect("an address"),
+            u64::MAX - 1,
+            u32::MAX,
+        ),
         incarnation: u16::MAX,
         state: 0,
     };

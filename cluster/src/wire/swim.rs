@@ -1,15 +1,16 @@
 //! The membership protocol's identities and packets.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{hash::Hasher as _, net::SocketAddr, sync::Arc};
 
 use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut};
 use presence::{NodeName, Replica};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::config;
 
 /// Who a member is to the membership protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub(crate) struct Identity {
     pub(crate) name: NodeName,
     pub(crate) address: SocketAddr,
@@ -17,6 +18,28 @@ pub(crate) struct Identity {
     pub(crate) incarnation: u64,
     /// Bumped when a false "down" must be outlived.
     pub(crate) renewal: u32,
+    /// Stands for the name.
+    key: NameKey,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |id: &Self| (id.incarnation, id.renewal, id.key, id.address);
+        of(self) == of(other)
+    }
+}
+
+/// 128 bits of a hash of a name. foca looks for a member by comparing with each, thousands of times a
+/// second in a large cluster; to compare and copy names there would take most of its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NameKey(u128);
+
+impl NameKey {
+    fn of(name: &NodeName) -> Self {
+        let mut hasher = SipHasher24::new();
+        hasher.write(name.as_str().as_bytes());
+        Self(hasher.finish128().as_u128())
+    }
 }
 
 /// A member as the membership protocol keeps it.
@@ -46,13 +69,21 @@ impl<Context> Decode<Context> for Identity {
         let name = name.parse().map_err(|error: presence::InvalidNodeName| {
             bincode::error::DecodeError::OtherString(error.to_string())
         })?;
-        Ok(Self { name, address, incarnation, renewal })
+        Ok(Self::new(name, address, incarnation, renewal))
     }
 }
 
 bincode::impl_borrow_decode!(Identity);
 
 impl Identity {
+    pub(crate) fn new(name: NodeName, address: SocketAddr, incarnation: u64, renewal: u32) -> Self {
+        Self { key: NameKey::of(&name), name, address, incarnation, renewal }
+    }
+
+    pub(crate) fn key(&self) -> NameKey {
+        self.key
+    }
+
     /// Who it is to all but the membership protocol.
     pub(crate) fn replica(&self) -> Replica {
         Replica { name: self.name.clone(), incarnation: self.incarnation }

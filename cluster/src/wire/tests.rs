@@ -19,7 +19,7 @@ pub(super) fn identity() -> impl Strategy<Value = Identity> {
         address
     });
     (name, address, any::<u64>(), any::<u32>()).prop_map(|(name, address, incarnation, renewal)| {
-        Identity { name, address, incarnation, renewal }
+        Identity::new(name, address, incarnation, renewal)
     })
 }
 

@@ -57,32 +57,38 @@ impl World {
 
     /// Carries out a node's effects until there are none.
     pub(crate) fn drain(&mut self, node: usize) {
-        let now = self.now;
         loop {
             let mut busy = self.drain_shards(node);
             while let Some(event) = self.nodes[node].cluster.poll_event() {
                 busy = true;
                 self.carry_out(node, event);
             }
-            let peers: Vec<(NodeIx, usize)> =
-                self.nodes[node].links.iter().map(|(ix, (peer, _))| (*ix, *peer)).collect();
-            for (ix, peer) in peers {
-                for (number, lane) in (0..).zip(Lane::ALL) {
-                    loop {
-                        let place = &mut self.nodes[node];
-                        let polled =
-                            place.cluster.poll_transmit(ix, lane, 64 << 10, &mut place.shards, now);
-                        let Some(frame) = polled else { break };
-                        busy = true;
-                        self.send(node, peer, number, frame);
-                    }
-                }
+            while let Some(ix) = self.nodes[node].cluster.poll_ready() {
+                let Some((peer, _)) = self.nodes[node].links.get(&ix).copied() else { continue };
+                busy |= self.transmit(node, ix, peer);
             }
             if !busy {
                 break;
             }
         }
         self.arrange_wake(node);
+    }
+
+    /// Sends all that a node has for a peer.
+    fn transmit(&mut self, node: usize, ix: NodeIx, peer: usize) -> bool {
+        let now = self.now;
+        let mut busy = false;
+        for (number, lane) in (0..).zip(Lane::ALL) {
+            loop {
+                let place = &mut self.nodes[node];
+                let polled =
+                    place.cluster.poll_transmit(ix, lane, 64 << 10, &mut place.shards, now);
+                let Some(frame) = polled else { break };
+                busy = true;
+                self.send(node, peer, number, frame);
+            }
+        }
+        busy
     }
 
     fn arrange_wake(&mut self, node: usize) {

@@ -28,5 +28,5 @@ pub use check::{
     check_agreement, check_broadcasts, check_members, check_no_ghosts, check_observers, check_quiet,
 };
 pub use network::Weather;
-pub use plan::{Outcome, run_plan};
+pub use plan::{Outcome, run_plan, run_steady};
 pub use world::World;

@@ -1,6 +1,9 @@
 //! Replays a seed, or tries fresh ones: `cargo run --release -p sim -- --seed 7`.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 
@@ -19,6 +22,9 @@ struct Args {
     /// Virtual seconds of faults, at least.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// No faults, only clients that come and go: what a virtual second costs.
+    #[arg(long)]
+    steady: bool,
 }
 
 #[expect(clippy::print_stdout, reason = "a command line tool")]
@@ -30,7 +36,11 @@ fn main() -> ExitCode {
             args.nodes, args.seconds
         );
         let started = Instant::now();
-        let outcome = sim::run_plan(seed, args.nodes, args.seconds);
+        let outcome = if args.steady {
+            sim::run_steady(seed, args.nodes, Duration::from_secs(args.seconds))
+        } else {
+            sim::run_plan(seed, args.nodes, args.seconds)
+        };
         println!(
             "  right: {} broadcasts heard, trace {:016x}, {:.2} s",
             outcome.delivered,

@@ -145,7 +145,7 @@ impl Node {
         self.links.iter().filter(|(ix, _)| wanted(ix)).map(|(_, link)| *link).collect()
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+    pub(crate) fn poll_timeout(&mut self) -> Option<Time> {
         let shards = self.shards.0.iter().filter_map(Shard::poll_timeout);
         shards.chain(self.cluster.poll_timeout()).min()
     }

@@ -42,6 +42,40 @@ pub fn run_plan(seed: u64, nodes: usize, seconds: u64) -> Outcome {
     Outcome { trace: world.trace(), delivered: world.delivered() }
 }
 
+/// Runs a cluster in which no node and no link fails: clients come, go, change and speak, 20 times a
+/// second. What a simulated second costs is measured on it.
+pub fn run_steady(seed: u64, nodes: usize, span: Duration) -> Outcome {
+    let mut world = World::new(seed, nodes, Weather::default());
+    let until = world.elapsed() + span;
+    world.run_for(Duration::from_secs(2));
+    while world.elapsed() < until {
+        client_step(&mut world, nodes as u64);
+        let pause = world.draw(100_000);
+        world.run_for(Duration::from_micros(pause));
+    }
+    world.settle_and_check(Duration::from_secs(1));
+    Outcome { trace: world.trace(), delivered: world.delivered() }
+}
+
+fn client_step(world: &mut World, nodes: u64) {
+    let node = usize::try_from(world.draw(nodes)).unwrap_or(0);
+    let topic = format!("room:{}", world.draw(nodes));
+    match world.draw(4) {
+        0 => drop(world.join(node, &topic, "somebody")),
+        1 => {
+            if let Some(client) = some_client(world, node) {
+                world.leave(node, client);
+            }
+        }
+        2 => {
+            if let Some(client) = some_client(world, node) {
+                world.update(node, client, "{}");
+            }
+        }
+        _ => world.broadcast(node, &topic),
+    }
+}
+
 /// How the cores are set. Digests find what went wrong, so every other plan does without.
 fn settings(seed: u64) -> (cluster::Config, presence::Config) {
     let mut cluster = cluster::Config { shards: 4, ..cluster::Config::default() };

@@ -6,12 +6,8 @@ use presence::{Bitmap, Op, Range, Value};
 use super::*;
 
 fn identity() -> Identity {
-    Identity {
-        name: "n1".parse().expect("a name"),
-        address: "10.0.0.1:4400".parse().expect("an address"),
-        incarnation: 1 << 40,
-        renewal: 2,
-    }
+    let address = "10.0.0.1:4400".parse().expect("an address");
+    Identity::new("n1".parse().expect("a name"), address, 1 << 40, 2)
 }
 
 /// Checks that the message is these bytes, and the bytes this message.
