@@ -1,11 +1,31 @@
-//! What must hold, a function each. They end the test with what they saw, and the seed.
+//! What must hold, a function each, under the numbers of docs/PRESENCE.md, section 8. They end the test
+//! with what they saw, the seed, and the line that runs the same again.
+//!
+//! Some hold at every moment, and are watched while the world runs (`watch`, and
+//! [`Observer::fold`](crate::node::Observer::fold)); what those see, [`check_quiet`] tells.
 
-use std::{collections::BTreeMap, time::Duration};
+mod feeds;
+mod observers;
+mod rosters;
 
-use presence::{Ref, Topic};
+pub use feeds::{
+    check_i3_equal_positions_have_equal_contents, check_i11_a_slow_peer_costs_its_sender_nothing,
+    check_i12_isolated_changes_are_small, check_i13_only_differences_cross,
+    check_i14_idle_is_quiet, check_i17_flat,
+};
+pub use observers::{check_i6_observers, check_quiet};
+pub use rosters::{
+    check_broadcasts, check_i4_agreement, check_i8_no_ghosts, check_i9_listed_everywhere,
+    check_members,
+};
+
+use std::time::Duration;
+
+use presence::Topic;
 
 use crate::world::World;
 
+/// Topics that somebody is in, or watches.
 fn topics(world: &World) -> Vec<Topic> {
     let clients = world.alive().flat_map(|node| world.nodes[node].clients.values());
     let mut topics: Vec<Topic> = clients.map(|client| client.topic.clone()).collect();
@@ -16,91 +36,12 @@ fn topics(world: &World) -> Vec<Topic> {
     topics
 }
 
-/// Nothing was seen that no correct cluster does.
-pub fn check_quiet(world: &World) {
-    let seed = world.seed();
-    assert!(world.violations.is_empty(), "seed {seed}: {:#?}", world.violations);
-}
-
-/// Every live node is a member for every other, and linked to it.
-pub fn check_members(world: &World) {
-    let seed = world.seed();
-    for node in world.alive() {
-        let others = world.alive().filter(|other| *other != node);
-        let mut want: Vec<_> = others.map(|other| world.nodes[other].me.clone()).collect();
-        want.sort();
-        let mut have: Vec<_> = world.nodes[node].cluster.up().cloned().collect();
-        have.sort();
-        assert_eq!(have, want, "seed {seed}: members as n{node} sees them");
-        let linked = world.nodes[node].cluster.linked().count();
-        assert_eq!(linked, want.len(), "seed {seed}: links of n{node}");
-    }
-}
-
-/// All nodes list the same, and just the clients that are there.
-pub fn check_agreement(world: &mut World) {
-    let seed = world.seed();
-    for topic in topics(world) {
-        let clients = world.alive().flat_map(|node| world.nodes[node].clients.values());
-        let there = clients.filter(|client| client.topic == topic && client.entry.is_some());
-        let mut want: Vec<String> = there.map(|client| client.key.clone()).collect();
-        want.sort();
-        let mut first: Option<Vec<(String, Ref)>> = None;
-        let alive: Vec<usize> = world.alive().collect();
-        for node in alive {
-            let mut list = world.nodes[node].list(&topic);
-            list.sort();
-            let keys: Vec<String> = list.iter().map(|(key, _)| key.clone()).collect();
-            assert_eq!(keys, want, "seed {seed}: {topic} as n{node} lists it");
-            let same = first.get_or_insert_with(|| list.clone());
-            assert_eq!(&list, same, "seed {seed}: references of {topic} on n{node}");
-        }
-    }
-}
-
-/// Nobody lists a client of a node that is down.
-pub fn check_no_ghosts(world: &mut World, dead: usize) {
-    let seed = world.seed();
-    let keys: Vec<(Topic, String)> = world.nodes[dead]
-        .clients
-        .values()
-        .map(|client| (client.topic.clone(), client.key.clone()))
-        .collect();
-    let alive: Vec<usize> = world.alive().collect();
-    for node in alive {
-        for (topic, key) in &keys {
-            let listed = world.nodes[node].list(topic);
-            let ghost = listed.iter().any(|(listed, _)| listed == key);
-            assert!(!ghost, "seed {seed}: n{node} lists {key}, whose node n{dead} is down");
-        }
-    }
-}
-
-/// State and diffs, replayed as a client does, end at what the node lists.
-pub fn check_observers(world: &mut World) {
-    let seed = world.seed();
-    let alive: Vec<usize> = world.alive().collect();
-    for node in alive {
-        let watched: Vec<Topic> = world.nodes[node].observers.keys().cloned().collect();
-        for topic in watched {
-            let list = world.nodes[node].list(&topic);
-            let want: BTreeMap<Ref, String> =
-                list.into_iter().map(|(key, reference)| (reference, key)).collect();
-            let shown = &world.nodes[node].observers[&topic].shown;
-            assert_eq!(shown, &want, "seed {seed}: {topic} as clients of n{node} show it");
-        }
-    }
-}
-
-/// No broadcast between linked nodes was lost. Doubled and reordered ones show in [`check_quiet`].
-pub fn check_broadcasts(world: &World) {
-    let seed = world.seed();
-    let lost: Vec<_> = world.expected.keys().take(10).collect();
-    let count = world.expected.len();
-    assert!(lost.is_empty(), "seed {seed}: {count} lost, (client, broadcast): {lost:?}");
-}
-
 impl World {
+    /// Ends the test where something does not hold.
+    pub(crate) fn ensure(&self, holds: bool, claim: &str, what: impl FnOnce() -> String) {
+        assert!(holds, "{claim}: {}\nseed {}\nreplay: {}", what(), self.seed(), self.replay());
+    }
+
     /// Ends all faults, lets the cluster settle, then checks all that must hold of one that has.
     pub fn settle_and_check(&mut self, within: Duration) {
         self.heal();
@@ -108,8 +49,9 @@ impl World {
         self.run_for(within);
         check_quiet(self);
         check_members(self);
-        check_agreement(self);
-        check_observers(self);
+        check_i3_equal_positions_have_equal_contents(self);
+        check_i4_agreement(self);
+        check_i6_observers(self);
         check_broadcasts(self);
     }
 }

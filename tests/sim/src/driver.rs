@@ -8,7 +8,7 @@ use presence::{INTEREST_ALL, NodeIx, Topic};
 
 use crate::{
     network::{Pair, pair},
-    node::{ClientId, node_of},
+    node::{ClientId, Node, node_of},
     world::{What, World},
 };
 
@@ -22,6 +22,7 @@ impl World {
             What::LinkSilent { pair, link } => self.link_silent(pair, link),
             What::Dial { from, to } => self.dial(from, to),
             What::Resume { node } => self.resume(node),
+            What::Room { from, to } => self.room(from, to),
         }
     }
 
@@ -75,11 +76,14 @@ impl World {
     }
 
     /// Sends all that a node has for a peer.
-    fn transmit(&mut self, node: usize, ix: NodeIx, peer: usize) -> bool {
+    pub(crate) fn transmit(&mut self, node: usize, ix: NodeIx, peer: usize) -> bool {
         let now = self.now;
         let mut busy = false;
         for (number, lane) in (0..).zip(Lane::ALL) {
             loop {
+                if lane >= Lane::FeedLive && !self.has_room(node, peer) {
+                    break;
+                }
                 let place = &mut self.nodes[node];
                 let polled =
                     place.cluster.poll_transmit(ix, lane, 64 << 10, &mut place.shards, now);
@@ -113,10 +117,11 @@ impl World {
                         place.wanted.set(hash, owner, present);
                     }
                     presence::Event::Diff(diff) => {
-                        if let Some(observer) = place.observers.get_mut(&diff.topic)
-                            && let Err(why) = observer.fold(&diff)
-                        {
-                            wrong.push(format!("n{node} {}: {why}", diff.topic));
+                        let Some(observer) = place.observers.get_mut(&diff.topic) else { continue };
+                        if let Err(why) = observer.fold(&diff, place.watch.downs) {
+                            wrong.push(format!("I7: n{node} {}: {why}", diff.topic));
+                        } else if !observer.is_true(&diff.topic, shard) {
+                            wrong.push(format!("I6: n{node} {}: not what is told", diff.topic));
                         }
                     }
                 }
@@ -151,10 +156,19 @@ impl World {
                     self.drop_link(pair(node, peer));
                 }
             }
-            Event::MemberUp { .. }
-            | Event::MemberDown { .. }
-            | Event::Forgotten { .. }
-            | Event::PartitionSuspected { .. }
+            Event::MemberUp { node: ix, replica } => {
+                self.nodes[node].watch.names.insert(ix, replica.name);
+                self.watch(node, ix);
+            }
+            Event::MemberDown { replica, .. } => {
+                let lives = |other: &Node| other.alive && other.me == replica;
+                let is_false = self.nodes.iter().any(lives);
+                let watch = &mut self.nodes[node].watch;
+                watch.downs += 1;
+                watch.false_downs += u64::from(is_false);
+            }
+            Event::Forgotten { node: ix, name } => self.nodes[node].watch.forgotten(ix, &name),
+            Event::PartitionSuspected { .. }
             | Event::PartitionOver { .. }
             | Event::Disconnect { .. } => {}
         }
@@ -206,6 +220,7 @@ impl World {
             self.drop_link(pair(from, to));
         }
         self.drain(to);
+        self.watch(to, ix);
     }
 
     // === broadcasts ===

@@ -8,8 +8,9 @@
 //! - `links`: links as nodes see them: dialled, up, silent, gone.
 //! - `node`: one process: the cores and its clients; `driver` drains the cores.
 //! - `world`: the heap and the verbs of a test: join, leave, broadcast, partition, crash, restart.
-//! - `check`: the invariants, a function each.
-//! - `plan`: a seed draws what happens.
+//! - `check`: the invariants, a function each; `watch`: those that are looked at all the time.
+//! - `membership`: how soon which pace of failure detection finds what.
+//! - `swarm`: a seed draws what happens; `steady`: nothing fails.
 //!
 //! A failure prints the line that replays it; the same seed gives the same trace.
 
@@ -18,15 +19,24 @@
 mod check;
 mod driver;
 mod links;
+mod membership;
 mod network;
 mod node;
-mod plan;
+mod steady;
+mod swarm;
 mod views;
+mod watch;
 mod world;
 
 pub use check::{
-    check_agreement, check_broadcasts, check_members, check_no_ghosts, check_observers, check_quiet,
+    check_broadcasts, check_i3_equal_positions_have_equal_contents, check_i4_agreement,
+    check_i6_observers, check_i8_no_ghosts, check_i9_listed_everywhere,
+    check_i11_a_slow_peer_costs_its_sender_nothing, check_i12_isolated_changes_are_small,
+    check_i13_only_differences_cross, check_i14_idle_is_quiet, check_i17_flat, check_members,
+    check_quiet,
 };
-pub use network::Weather;
-pub use plan::{Outcome, run_plan, run_steady};
+pub use membership::{HEADING as MEMBERSHIP_HEADING, Row, measure as measure_membership};
+pub use network::{Traffic, Weather};
+pub use steady::run_steady;
+pub use swarm::{Outcome, run_plan};
 pub use world::World;

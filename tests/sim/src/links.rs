@@ -7,12 +7,15 @@ use presence::Time;
 use rand::RngExt as _;
 
 use crate::{
-    network::{LINK_IDLE, Packet, Pair, pair},
+    network::{LINK_IDLE, Packet, Pair, Traffic, pair},
     world::{What, World},
 };
 
 /// Lane numbers from here on carry broadcasts.
 pub(crate) const DATA_LANES: u8 = 4;
+
+/// Bytes of the longest frame that a node may send: a message's 64 KiB, or all members for a newcomer.
+const FRAME_MAX: usize = 64 << 10;
 
 impl World {
     pub(crate) fn connected(&self, (a, b): Pair) -> bool {
@@ -141,9 +144,49 @@ impl World {
         }
     }
 
+    /// Whether feeds may go on this way; when they may not, they are asked for again when they may.
+    pub(crate) fn has_room(&mut self, from: usize, to: usize) -> bool {
+        let Some(slow) = self.network.slow.get_mut(&(from, to)) else { return true };
+        let at = slow.free_at;
+        if at <= self.now {
+            return true;
+        }
+        if !std::mem::replace(&mut slow.awaited, true) {
+            self.push(at, What::Room { from, to });
+        }
+        false
+    }
+
+    pub(crate) fn room(&mut self, from: usize, to: usize) {
+        if let Some(slow) = self.network.slow.get_mut(&(from, to)) {
+            slow.awaited = false;
+        }
+        if !self.runs(from) {
+            return;
+        }
+        let mut links = self.nodes[from].links.iter();
+        let ix = links.find(|(_, (peer, _))| *peer == to).map(|(ix, _)| *ix);
+        if let Some(ix) = ix {
+            self.transmit(from, ix, to);
+            self.drain(from);
+        }
+    }
+
     /// Sends a frame. Membership packets are datagrams, all else is a stream.
     pub(crate) fn send(&mut self, from: usize, to: usize, lane: u8, frame: Bytes) {
+        if frame.len() > FRAME_MAX {
+            self.note(Err(format!("I10: n{from} sends a frame of {} bytes", frame.len())));
+        }
         let Some(link) = self.network.links.get_mut(&pair(from, to)) else { return };
+        let spent = self.network.traffic.entry((from, to)).or_default();
+        let spent = &mut spent[usize::from(lane.min(DATA_LANES))];
+        *spent = *spent + Traffic { frames: 1, bytes: frame.len() };
+        if let Some(slow) = self.network.slow.get_mut(&(from, to))
+            && (lane == 2 || lane == 3)
+        {
+            let micros = frame.len() as u64 * 1_000_000 / slow.bytes_per_second.max(1);
+            slow.free_at = slow.free_at.max(self.now) + Duration::from_micros(micros);
+        }
         let number = (lane != 0).then(|| link.streams.entry((from, lane)).or_default().number());
         let packet = Packet { from, to, link: link.id, lane, number, frame };
         if (lane == 2 || lane == 3) && self.network.doubles(&mut self.rng) {

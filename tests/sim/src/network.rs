@@ -69,6 +69,41 @@ pub(crate) struct Packet {
     pub(crate) frame: Bytes,
 }
 
+/// Frames and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes in them.
+    pub bytes: usize,
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { frames: self.frames + other.frames, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { frames: self.frames - other.frames, bytes: self.bytes - other.bytes }
+    }
+}
+
+/// A direction that takes feeds only so fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slow {
+    pub(crate) bytes_per_second: u64,
+    /// When all that was sent is through.
+    pub(crate) free_at: Time,
+    /// The sender will be told then.
+    pub(crate) awaited: bool,
+}
+
 /// A link as both ends see it.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -97,12 +132,22 @@ pub(crate) struct Network {
     pub(crate) links: BTreeMap<Pair, Link>,
     /// Directions that lose everything: (from, to).
     pub(crate) cut: BTreeSet<Pair>,
+    /// By sender and receiver: membership, control, live feeds, bulk feeds, broadcasts.
+    pub(crate) traffic: BTreeMap<Pair, [Traffic; 5]>,
+    pub(crate) slow: BTreeMap<Pair, Slow>,
     ids: u64,
 }
 
 impl Network {
     pub(crate) fn new(weather: Weather) -> Self {
-        Self { weather, links: BTreeMap::new(), cut: BTreeSet::new(), ids: 0 }
+        Self {
+            weather,
+            links: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            traffic: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            ids: 0,
+        }
     }
 
     pub(crate) fn connect(&mut self, (a, b): Pair, runs: (u64, u64), open_at: Time) -> u64 {

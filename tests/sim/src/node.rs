@@ -5,8 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use crate::watch::Watch;
 use cluster::{Cluster, Shards};
-use presence::{Diff, EntryId, NodeIx, NodeName, Ref, Replica, Shard, Time, Topic};
+use presence::{Diff, Entry, EntryId, NodeIx, NodeName, Ref, Replica, Shard, Time, Topic};
 
 /// A client's number; it is never used again.
 pub(crate) type ClientId = u64;
@@ -48,6 +49,9 @@ impl Wanted {
     }
 }
 
+/// Entries of a topic up to which each diff is compared with the state told.
+const TOLD_MAX: usize = 64;
+
 /// What a client of the topic would show: `presence_state`, then every `presence_diff`.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
@@ -56,6 +60,8 @@ pub(crate) struct Observer {
     pub(crate) shown: BTreeMap<Ref, String>,
     /// Keys of all joins told.
     pub(crate) joins: Vec<String>,
+    /// Which references have joined, and how many members had gone down by then.
+    joined: BTreeMap<Ref, u64>,
 }
 
 #[derive(Debug)]
@@ -78,6 +84,7 @@ pub(crate) struct Node {
     pub(crate) observers: BTreeMap<Topic, Observer>,
     pub(crate) wake_at: Option<Time>,
     pub(crate) sequence: u64,
+    pub(crate) watch: Watch,
 }
 
 pub(crate) fn address(node: usize) -> SocketAddr {
@@ -123,6 +130,7 @@ impl Node {
             observers: BTreeMap::new(),
             wake_at: None,
             sequence: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -150,6 +158,11 @@ impl Node {
         shards.chain(self.cluster.poll_timeout()).min()
     }
 
+    /// The number that a node has here.
+    pub(crate) fn number_of(&self, name: &NodeName) -> Option<NodeIx> {
+        self.watch.names.iter().find(|(_, known)| *known == name).map(|(ix, _)| *ix)
+    }
+
     /// What the node lists under the topic: (key, reference), of all nodes.
     pub(crate) fn list(&mut self, topic: &Topic) -> Vec<(String, Ref)> {
         let entries = self.shard(topic).list(topic);
@@ -165,8 +178,9 @@ impl Node {
 }
 
 impl Observer {
-    /// Shows a diff; says what no client should ever see.
-    pub(crate) fn fold(&mut self, diff: &Diff) -> Result<(), String> {
+    /// Shows a diff; says what no client should ever see: I7, and versions with gaps. `downs` members of
+    /// this node have gone down so far.
+    pub(crate) fn fold(&mut self, diff: &Diff, downs: u64) -> Result<(), String> {
         if diff.version != self.version + 1 {
             return Err(format!("diff {} after {}", diff.version, self.version));
         }
@@ -184,6 +198,9 @@ impl Observer {
             if self.shown.insert(join.reference, join.key.to_string()).is_some() {
                 return Err(format!("second join of {}", join.key));
             }
+            if self.joined.insert(join.reference, downs) == Some(downs) {
+                return Err(format!("{} joins again, and was not hidden", join.key));
+            }
             self.joins.push(join.key.to_string());
             let replaced = |leave: &presence::Change| {
                 Some(leave.reference) == join.previous && leave.key == join.key
@@ -193,6 +210,18 @@ impl Observer {
             }
         }
         Ok(())
+    }
+}
+
+impl Observer {
+    /// Whether it shows what a newcomer would be told now, where that is of its version and small.
+    pub(crate) fn is_true(&self, topic: &Topic, shard: &Shard) -> bool {
+        if self.shown.len() > TOLD_MAX || shard.told_version(topic) != self.version {
+            return true;
+        }
+        let (_, told) = shard.told(topic);
+        let shows = |entry: &Entry<'_>| self.shown.contains_key(&entry.reference);
+        told.len() == self.shown.len() && told.iter().all(shows)
     }
 }
 

@@ -8,13 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use cluster::wire::{self, Broadcast, PayloadKind};
-use presence::{Time, Topic};
+use presence::{NodeIx, Op, Time, Topic, Value};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use siphasher::sip::SipHasher24;
 
 use crate::{
     links::DATA_LANES,
-    network::{Network, Packet, Pair, Weather, pair},
+    network::{Network, Packet, Pair, Slow, Traffic, Weather, pair},
     node::{Client, ClientId, Node, Settings},
 };
 
@@ -27,6 +27,7 @@ pub(crate) enum What {
     LinkSilent { pair: Pair, link: u64 },
     Dial { from: usize, to: usize },
     Resume { node: usize },
+    Room { from: usize, to: usize },
 }
 
 /// A broadcast that must arrive.
@@ -55,6 +56,7 @@ pub struct World {
     wall: Vec<i64>,
     pub(crate) silent_since: BTreeMap<Pair, Time>,
     pub(crate) trace: SipHasher24,
+    replay: Option<String>,
 }
 
 impl World {
@@ -92,6 +94,7 @@ impl World {
             wall: vec![0; nodes],
             silent_since: BTreeMap::new(),
             trace: SipHasher24::new(),
+            replay: None,
         };
         for number in 0..nodes {
             let node = world.boot(number, 1);
@@ -279,6 +282,9 @@ impl World {
 
     /// A node says goodbye and ends.
     pub fn stop(&mut self, node: usize) {
+        if !self.runs(node) {
+            return;
+        }
         let now = self.now;
         self.nodes[node].cluster.leave(now);
         self.drain(node);
@@ -315,9 +321,101 @@ impl World {
         self.trace.finish()
     }
 
-    /// The line that runs the same again.
+    /// The seed of all dice.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The line that runs the same again: a test's own, unless another was given.
+    pub fn replay(&self) -> String {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        self.replay.clone().unwrap_or_else(|| format!("cargo test -p sim --test clusters {test}"))
+    }
+
+    pub(crate) fn replay_with(&mut self, line: String) {
+        self.replay = Some(line);
+    }
+
+    /// Nodes, up or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Any client of a node, by the dice.
+    pub fn some_client(&mut self, node: usize) -> Option<ClientId> {
+        let at = self.draw(self.nodes[node].clients.len() as u64);
+        self.nodes[node].clients.keys().nth(usize::try_from(at).unwrap_or(0)).copied()
+    }
+
+    /// What a node has sent to all others in one lane: 0 membership, 1 control, 2 live and 3 bulk feeds,
+    /// 4 broadcasts.
+    pub fn sent(&self, from: usize, lane: usize) -> Traffic {
+        let pairs = self.network.traffic.range((from, 0)..=(from, usize::MAX));
+        pairs.map(|(_, lanes)| lanes[lane]).fold(Traffic::default(), |sum, spent| sum + spent)
+    }
+
+    /// What a node has sent to one other of its feeds.
+    pub fn fed(&self, from: usize, to: usize) -> Traffic {
+        let lanes = self.network.traffic.get(&(from, to));
+        lanes.map_or_else(Traffic::default, |lanes| lanes[2] + lanes[3])
+    }
+
+    /// From here on feeds go this way only so fast.
+    pub fn slow_down(&mut self, from: usize, to: usize, bytes_per_second: u64) {
+        let slow = Slow { bytes_per_second, free_at: self.now, awaited: false };
+        self.network.slow.insert((from, to), slow);
+    }
+
+    /// Feeds go as fast as they come again.
+    pub fn speed_up(&mut self, from: usize, to: usize) {
+        if self.network.slow.remove(&(from, to)).is_some() {
+            self.room(from, to);
+        }
+    }
+
+    /// A measure of what a node holds for its links and members; presence is not in it.
+    pub fn core_footprint(&self, node: usize) -> usize {
+        format!("{:?}", self.nodes[node].cluster).len()
+    }
+
+    /// Whether a node counts another as alive.
+    pub fn is_up(&self, node: usize, other: usize) -> bool {
+        self.nodes[node].cluster.up().any(|replica| replica.name == self.nodes[other].me.name)
+    }
+
+    /// How many others a node counts as alive.
+    pub fn members_of(&self, node: usize) -> usize {
+        self.nodes[node].cluster.up().count()
+    }
+
+    /// How often a node was taken for dead that was not, or whose later run was up.
+    pub fn false_downs(&self) -> u64 {
+        self.nodes.iter().map(|node| node.watch.false_downs).sum()
+    }
+
+    /// Takes an entry out of a node's replica of another's feed behind everybody's back, as a broken memory
+    /// would. Does nothing where the replica is behind.
+    pub fn corrupt(&mut self, node: usize, owner: usize, topic: &str) {
+        let topic: Topic = topic.parse().expect("a topic");
+        let now = self.now;
+        let name = self.nodes[owner].me.name.clone();
+        let Some(ix) = self.nodes[node].number_of(&name) else { return };
+        let shard = self.nodes[node].shard(&topic);
+        let Some(at) = shard.position(ix) else { return };
+        let Some(mut whole) = self.nodes[owner].shard(&topic).serve(NodeIx::SELF, 0, 60_000) else {
+            return;
+        };
+        let entry = |op: &Op| matches!(op, Op::Put { value: Value::Presence { .. }, .. });
+        let Some(Op::Put { slot, .. }) = whole.ops.iter().find(|op| entry(op)) else { return };
+        let seq = at.v + 1;
+        whole.ops = vec![Op::Remove { slot: *slot, seq }];
+        whole.topics.clear();
+        (whole.from, whole.to, whole.head, whole.horizon) = (at.v, seq, seq, 0);
+        let _ = self.nodes[node].shard(&topic).apply(ix, whole, now);
+        // Observers are told that it left, and will be told that it is there.
+        self.nodes[node].watch.downs += 1;
+        self.drain(node);
     }
 
     /// Nodes that are up.

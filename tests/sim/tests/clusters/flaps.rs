@@ -1,6 +1,6 @@
 //! Links and nodes that come and go for minutes.
 
-use sim::{World, check_agreement, check_quiet};
+use sim::{World, check_i4_agreement, check_quiet};
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn flap_storm_of_a_node() {
         check_quiet(&world);
         // It stays: then it is shown, 5 s later at most.
         world.run_for(seconds(6));
-        check_agreement(&mut world);
+        check_i4_agreement(&mut world);
         world.settle_and_check(seconds(10));
     }
 }

@@ -1,6 +1,7 @@
 //! Stories of whole clusters in virtual time.
 
 mod adversity;
+mod costs;
 mod flaps;
 mod partitions;
 mod plans;

@@ -1,6 +1,6 @@
 //! Both sides know that they may be apart; when they are together again, only what changed is told.
 
-use sim::{Weather, World, check_agreement};
+use sim::{Weather, World, check_i4_agreement};
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn parted(seed: u64, nodes: usize, side: usize, users: usize) -> World {
         }
     }
     world.run_for(seconds(2));
-    check_agreement(&mut world);
+    check_i4_agreement(&mut world);
     let (left, right): (Vec<usize>, Vec<usize>) = (0..nodes).partition(|node| *node < side);
     world.partition(&[&left, &right]);
     world.run_for(seconds(12));
@@ -59,7 +59,7 @@ fn after_a_heal_only_differences_cross_the_wire() {
     let before = sent(&world);
     world.heal();
     world.run_for(seconds(6));
-    check_agreement(&mut world);
+    check_i4_agreement(&mut world);
     let after = sent(&world);
     // To each of the three peers on the other side: what changed, once, and nothing in full.
     let changes = 3 * nodes as u64 * (left + joined) as u64;

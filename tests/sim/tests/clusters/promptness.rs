@@ -1,6 +1,6 @@
 //! Without faults: how late, to the microsecond. No digest helps here.
 
-use sim::{Weather, World, check_agreement, check_broadcasts, check_observers, check_quiet};
+use sim::{Weather, World, check_broadcasts, check_i4_agreement, check_i6_observers, check_quiet};
 
 use super::*;
 
@@ -72,10 +72,10 @@ fn a_leave_and_an_update_are_as_quick_as_a_join() {
     let client = world.clients(1)[0];
     world.update(1, client, "{\"n\":1}");
     world.run_for(ONE_WAY + COALESCE + TICK);
-    check_agreement(&mut world);
+    check_i4_agreement(&mut world);
     world.leave(1, client);
     world.run_for(ONE_WAY + COALESCE + TICK);
-    check_agreement(&mut world);
+    check_i4_agreement(&mut world);
     assert_eq!(world.keys(0, ROOM), ["u0", "u2"]);
 }
 
@@ -87,7 +87,7 @@ fn clients_are_told_within_another_flush() {
         world.run_for(Duration::from_micros(700));
     }
     world.run_for(ONE_WAY + COALESCE + millis(5) + TICK);
-    check_observers(&mut world);
+    check_i6_observers(&mut world);
     check_quiet(&world);
 }
 
@@ -114,8 +114,8 @@ fn churn_without_faults_needs_no_digest() {
             world.run_for(Duration::from_micros(pause));
         }
         world.run_for(millis(300));
-        check_agreement(&mut world);
-        check_observers(&mut world);
+        check_i4_agreement(&mut world);
+        check_i6_observers(&mut world);
         check_broadcasts(&world);
         check_quiet(&world);
     }

@@ -1,6 +1,6 @@
 //! Links that are missing while membership says that both ends are alive.
 
-use sim::{Weather, World, check_agreement, check_observers, check_quiet};
+use sim::{Weather, World, check_i4_agreement, check_i6_observers, check_quiet};
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn netsplit_asymmetric_one_link() {
                 }
             }
         }
-        check_agreement(&mut world);
+        check_i4_agreement(&mut world);
         // Current from here on, as fast as two ways are.
         for round in 0..50 {
             world.join(round % 3, ROOM, &format!("round{round}"));
@@ -41,10 +41,10 @@ fn netsplit_asymmetric_one_link() {
                 world.leave(round % 3, gone);
             }
             world.run_for(millis(20));
-            check_agreement(&mut world);
+            check_i4_agreement(&mut world);
         }
         world.run_for(millis(20));
-        check_observers(&mut world);
+        check_i6_observers(&mut world);
         let before = relayed(&world);
         assert!(before > 0, "seed {seed}");
         world.heal();
@@ -79,7 +79,7 @@ fn a_relay_that_crashes_is_replaced() {
             world.join(if round % 2 == 0 { 0 } else { 4 }, ROOM, &format!("meanwhile{round}"));
             world.run_for(millis(100));
         }
-        check_agreement(&mut world);
+        check_i4_agreement(&mut world);
         check_quiet(&world);
         world.settle_and_check(seconds(15));
     }

@@ -1,0 +1,210 @@
+//! What crosses the wire, and what a sender keeps, when peers are slow, away, replaced, or nothing
+//! happens.
+
+use sim::{
+    Weather, World, check_i4_agreement, check_i6_observers, check_i8_no_ghosts,
+    check_i9_listed_everywhere, check_i11_a_slow_peer_costs_its_sender_nothing,
+    check_i12_isolated_changes_are_small, check_i13_only_differences_cross,
+    check_i14_idle_is_quiet, check_quiet,
+};
+
+use super::*;
+
+/// Entries of a full room, and what of each crosses the wire beside numbers: topic, key and meta.
+const FULL: usize = 2_000;
+const PAYLOAD: usize = 24;
+
+fn full_room(seed: u64, nodes: usize) -> World {
+    let cluster = cluster::Config { shards: 1, ..without_digests() };
+    let presence = presence::Config::default();
+    let weather = Weather::default();
+    let mut world = with_users(World::with_settings(seed, nodes, weather, cluster, presence));
+    for user in 0..FULL {
+        world.join(0, ROOM, &format!("many{user}"));
+    }
+    world.run_for(seconds(2));
+    world
+}
+
+#[test]
+fn isolated_changes_cost_little() {
+    let mut world = cluster_with_users(1, 3);
+    let before = world.fed(0, 1);
+    for user in 0..100 {
+        world.join(0, ROOM, &format!("single{user}"));
+        world.run_for(millis(50));
+    }
+    check_i12_isolated_changes_are_small(&world, world.fed(0, 1) - before, (100, PAYLOAD));
+}
+
+#[test]
+fn many_changes_of_one_entry_at_once_cross_the_wire_once() {
+    let mut world = cluster_with_users(2, 3);
+    let client = world.clients(0)[0];
+    world.run_for(millis(10));
+    world.update(0, client, "{\"n\":0}");
+    let before = world.fed(0, 1);
+    for n in 1..100 {
+        world.update(0, client, &format!("{{\"n\":{n}}}"));
+    }
+    world.run_for(millis(50));
+    check_i12_isolated_changes_are_small(&world, world.fed(0, 1) - before, (1, PAYLOAD));
+}
+
+#[test]
+fn an_idle_cluster_only_says_that_all_is_equal() {
+    let mut world = cluster_with_users(3, 5);
+    world.run_for(seconds(15));
+    check_i14_idle_is_quiet(&mut world, seconds(60));
+}
+
+#[test]
+fn who_was_away_gets_only_what_changed() {
+    let mut world = full_room(4, 3);
+    world.partition(&[&[0, 1], &[2]]);
+    world.run_for(seconds(12));
+    for user in 0..30 {
+        let gone = world.clients(0)[20 * user];
+        world.leave(0, gone);
+        world.join(0, ROOM, &format!("late{user}"));
+    }
+    let before = world.fed(0, 2);
+    world.settle_and_check(seconds(15));
+    check_i13_only_differences_cross(&world, world.fed(0, 2) - before, (60, PAYLOAD), FULL);
+}
+
+/// Nothing of the room goes to those who have it, again and again, as a node takes another's place.
+#[test]
+fn node_replaced_no_transfer_loop() {
+    let mut world = full_room(5, 4);
+    world.crash(2);
+    world.run_for(seconds(6));
+    check_i8_no_ghosts(&mut world, 2);
+    let before = [world.fed(0, 1), world.fed(0, 3)];
+    world.restart(2, 0);
+    world.run_for(seconds(1));
+    check_i9_listed_everywhere(&mut world, ROOM, "many0");
+    let full = world.fed(0, 2);
+    world.run_for(seconds(60));
+    assert_eq!(world.fed(0, 2), full, "the newcomer is sent more than once");
+    for (peer, before) in [1, 3].into_iter().zip(before) {
+        check_i13_only_differences_cross(&world, world.fed(0, peer) - before, (0, 0), 0);
+    }
+    world.settle_and_check(seconds(5));
+}
+
+/// The bug of Phoenix.Tracker by which an old full state brought an older value back, and then lost it.
+#[test]
+fn stale_relay_vs_new_delta() {
+    let mut world = cluster_with_users(6, 3);
+    let alice = world.join(0, ROOM, "alice").expect("the node is up");
+    world.run_for(seconds(1));
+    // The third node lags; all it gets is old when it gets it.
+    world.slow_down(0, 2, 40);
+    for n in 1..4 {
+        world.update(0, alice, &format!("{{\"v\":{n}}}"));
+        world.run_for(millis(400));
+        check_i9_listed_everywhere(&mut world, ROOM, "alice");
+    }
+    world.partition(&[&[0, 1], &[2]]);
+    world.run_for(seconds(7));
+    world.speed_up(0, 2);
+    world.settle_and_check(seconds(15));
+    check_i9_listed_everywhere(&mut world, ROOM, "alice");
+}
+
+/// A peer that reads 1 KB a second under hundreds of changes a second, for minutes: it costs its sender
+/// nothing, the others nothing, and it has all as soon as it reads again.
+#[test]
+fn slow_peer_8h() {
+    let mut world = cluster_with_users(7, 3);
+    world.run_for(seconds(2));
+    let before = world.core_footprint(0);
+    world.slow_down(0, 2, 1_000);
+    for round in 0..2_000 {
+        let user = world.join(0, ROOM, &format!("busy{round}")).expect("the node is up");
+        world.run_for(millis(30));
+        if round % 4 > 0 {
+            world.leave(0, user);
+        } else {
+            check_i9_listed_everywhere_but(&mut world, 2, &format!("busy{round}"));
+        }
+        world.run_for(millis(30));
+    }
+    check_i11_a_slow_peer_costs_its_sender_nothing(&world, 0, before);
+    check_quiet(&world);
+    world.speed_up(0, 2);
+    world.run_for(seconds(1));
+    check_i4_agreement(&mut world);
+    world.settle_and_check(seconds(10));
+}
+
+fn check_i9_listed_everywhere_but(world: &mut World, slow: usize, key: &str) {
+    for node in (0..3).filter(|node| *node != slow) {
+        assert!(world.keys(node, ROOM).iter().any(|listed| listed == key), "n{node}: {key}");
+    }
+}
+
+/// Entries of the largest and of the smallest size, each range cut anywhere; no frame is over 64 KiB.
+#[test]
+fn huge_and_tiny() {
+    for range_len in [1, 16 << 10, 60 << 10] {
+        let cluster = cluster::Config { range_len, shards: 1, ..without_digests() };
+        let presence = presence::Config { tombstones_max: 4, ..presence::Config::default() };
+        let weather = Weather { delay: (100, 9_000), ..Weather::default() };
+        let mut world = with_users(World::with_settings(8, 3, weather, cluster, presence));
+        let meta = format!("\"{}\"", "m".repeat(presence::META_LEN_MAX - 2));
+        for user in 0..60 {
+            let len = if user % 2 == 0 { 2 } else { presence::KEY_LEN_MAX };
+            let key = format!("{user:0>len$}");
+            let client = world.join(user % 3, ROOM, &key).expect("the node is up");
+            world.run_for(millis(20));
+            if user % 2 == 1 {
+                world.update(user % 3, client, &meta);
+            }
+            if user % 20 == 7 {
+                world.partition(&[&[0], &[1, 2]]);
+            } else if user % 20 == 17 {
+                world.heal();
+            }
+        }
+        world.settle_and_check(seconds(15));
+    }
+}
+
+/// A bit flips in a replica. The next digest finds it, and observers are told the difference, once.
+#[test]
+fn csum_fault_injection() {
+    let mut world = cluster_with_users(9, 3);
+    for user in 0..20 {
+        world.join(0, ROOM, &format!("flip{user}"));
+    }
+    world.run_for(seconds(6));
+    world.corrupt(1, 0, ROOM);
+    assert_eq!(world.keys(1, ROOM).len(), 22, "one is missing here");
+    // The owner's next change brings both to one position.
+    let client = world.clients(0)[5];
+    world.update(0, client, "{\"n\":1}");
+    world.run_for(seconds(16));
+    assert_eq!(world.stats(1).refetches, 1);
+    check_i4_agreement(&mut world);
+    check_i6_observers(&mut world);
+    world.settle_and_check(seconds(10));
+}
+
+/// Two nodes lose each other while a third sees both: nobody is hidden, nothing is lost.
+#[test]
+fn netsplit_asymmetric_one_link() {
+    let mut world = cluster_with_users(10, 3);
+    world.partition(&[&[0], &[2]]);
+    for round in 0..20 {
+        world.join(0, ROOM, &format!("split{round}"));
+        world.run_for(seconds(1));
+        for node in 0..3 {
+            let keys = world.keys(node, ROOM);
+            let hidden = (0..3).find(|user| !keys.contains(&format!("u{user}")));
+            assert_eq!(hidden, None, "n{node} hides it after {round} s");
+        }
+    }
+    world.settle_and_check(seconds(10));
+}
