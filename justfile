@@ -24,8 +24,12 @@ e2e *files: build
     cd tests/e2e && node --test --test-concurrency=1 --test-reporter=spec {{files}}
 
 # Fresh seeds of the simulator (`just sim --seed 7` replays one)
-sim *args=("--seed " + `date +%s` + " --seeds 400"):
+sim *args=("--seed " + `date +%s` + " --for 60"):
     cargo run --release -p sim -- {{args}}
+
+# Shows that the tests can fail: breaks the cores on purpose, one way after another
+mutants *names:
+    tests/mutants/run {{names}}
 
 # Figures of a running node or cluster (`just bench fanout`)
 bench *args="fanout":

@@ -280,7 +280,7 @@ fn says_down(packet: &[u8]) -> bool {
 /// Measured in docs/OPERATING.md, "Failure detection".
 fn parameters(profile: Profile) -> foca::Config {
     let (probe_period, probe_rtt, suspect, gossip) = match profile {
-        Profile::Lan => (500, 150, 2_000, 100),
+        Profile::Lan => (350, 120, 2_000, 100),
         Profile::Fast => (250, 80, 800, 100),
         Profile::Wan => (2_000, 800, 8_000, 500),
     };

@@ -56,6 +56,8 @@ words! {
     Profile {
         /// One data centre: a dead node is seen within a few seconds.
         Lan = "lan",
+        /// One data centre, nodes never short of time: a dead node, or one that stands still, is seen sooner.
+        Fast = "fast",
         /// Nodes far apart: more patience with slow and lossy paths.
         Wan = "wan",
     }

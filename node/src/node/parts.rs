@@ -163,6 +163,7 @@ impl Parts {
         let settings = cluster::Config {
             profile: match config.cluster.profile {
                 crate::config::Profile::Lan => Profile::Lan,
+                crate::config::Profile::Fast => Profile::Fast,
                 crate::config::Profile::Wan => Profile::Wan,
             },
             region: config.node.region.clone().unwrap_or_default(),

@@ -119,7 +119,7 @@ impl fmt::Display for Row {
             Profile::Wan => "wan",
         };
         let formed =
-            self.formed.map_or("never".to_owned(), |t| format!("{:.1} s", t.as_secs_f64()));
+            self.formed.map_or("never".to_owned(), |t| format!("{:.2} s", t.as_secs_f64()));
         write!(f, "| `{name}` | {} | {formed} | ", self.nodes)?;
         write!(f, "{:.1} / {:.1} s | ", self.detected(50), self.detected(99))?;
         write!(f, "{} / {} | ", self.lost[0], self.lost[1])?;

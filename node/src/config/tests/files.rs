@@ -84,7 +84,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "[node]\nname = \"a b\"",
         r#"node.name: "a b" is no node name, write 1 to 128 bytes of visible ASCII"#,
     ),
-    ("[cluster]\nprofile = \"man\"", r#"cluster.profile: "man" is none of "lan", "wan""#),
+    ("[cluster]\nprofile = \"man\"", r#"cluster.profile: "man" is none of "lan", "fast", "wan""#),
     (
         "[cluster]\njoin = [\"one:1\", \"two\"]",
         r#"cluster.join: "two" is no seed, write HOST:PORT, IP:PORT or dns:HOST:PORT"#,

@@ -172,36 +172,6 @@ fn netsplit_symmetric_churn() {
     }
 }
 
-#[test]
-fn flap_storm() {
-    let mut world = cluster_with_users(7, 3);
-    for round in 0..120 {
-        world.partition(&[&[0], &[1, 2]]);
-        world.run_for(millis(500));
-        world.heal();
-        world.join(round % 3, ROOM, &format!("flap{round}"));
-        world.run_for(millis(500));
-    }
-    world.settle_and_check(seconds(10));
-}
-
-/// Long enough that each side declares the other down, over and over.
-#[test]
-fn flap_storm_of_a_member() {
-    let mut world = cluster_with_users(8, 4);
-    for round in 0..20 {
-        world.partition(&[&[0], &[1, 2, 3]]);
-        world.run_for(seconds(6));
-        world.heal();
-        world.join(round % 4, ROOM, &format!("flap{round}"));
-        world.run_for(seconds(3));
-    }
-    let told: usize = world.told_joins(1, ROOM).len();
-    // At each return, at most all that the node has, once.
-    assert!(told < 20 * (5 + 20), "{told} joins");
-    world.settle_and_check(seconds(20));
-}
-
 /// Frames of the run before are still on their way when the next one says hello.
 #[test]
 fn late_message_of_old_incarnation() {
