@@ -5,13 +5,13 @@ use std::time::Duration;
 /// Pace of failure detection; each is a set of SWIM parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
-    /// One data centre, round trips under 100 ms: a crash is noticed within 3 to 4 s.
+    /// One data centre, round trips under 100 ms: a crash is seen by all in about 3 s.
     #[default]
     Lan,
     /// One data centre whose nodes are never short of time: a crash is noticed within about 1.5 s, and so is
     /// a node that stands still for a second.
     Fast,
-    /// Across regions, round trips up to a second: a crash is noticed within about 15 s.
+    /// Across regions, round trips up to half a second: a crash is seen by all in about 12 s.
     Wan,
 }
 

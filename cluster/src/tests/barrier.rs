@@ -98,3 +98,22 @@ fn too_many_joins_at_once_do_not_wait() {
     assert_eq!(answers(&mut net), [(3, false)]);
     assert_eq!(net.cores[0].cluster.stats().barriers_skipped, 1);
 }
+
+/// An acknowledgement of what an earlier run of this node had said may still be on its way.
+#[test]
+fn what_is_acknowledged_to_another_run_releases_nobody() {
+    let mut net = Net::together(2, &config());
+    net.shut(1, 0);
+    join(&mut net, "a", 1);
+    net.pump();
+    let shard = presence::shard_of(topic("a").hash64(), SHARDS);
+    let incarnation = net.cores[0].cluster.me().incarnation;
+    let ack = |incarnation| {
+        let positions = vec![(shard, u64::MAX)];
+        Message::Ack(crate::wire::Positions { incarnation, positions })
+    };
+    net.forge(0, 1, &ack(incarnation - 1)).expect("a sound frame");
+    assert_eq!(answers(&mut net), []);
+    net.forge(0, 1, &ack(incarnation)).expect("a sound frame");
+    assert_eq!(answers(&mut net), [(1, true)]);
+}

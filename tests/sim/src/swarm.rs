@@ -100,7 +100,11 @@ impl Mix {
     fn draw(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let weather = Weather {
-            delay: [(200, 1_500), (1_000, 80_000), (100, 20_000)][dice.draw(3) as usize % 3],
+            delay: match dice.draw(3) {
+                0 => (200, 1_500),
+                1 => (1_000, 80_000),
+                _ => (100, 20_000),
+            },
             lost: u32::try_from(dice.some(80)).unwrap_or(0),
             doubled: u32::try_from(dice.some(80)).unwrap_or(0),
         };

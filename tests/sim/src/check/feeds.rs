@@ -28,7 +28,8 @@ pub fn check_i3_equal_positions_have_equal_contents(world: &mut World) {
                     continue;
                 }
                 let mut have = of(replica, topic, ix);
-                (want.sort(), have.sort());
+                want.sort();
+                have.sort();
                 let same = checksum == at.checksum && (!at.visible || have == want);
                 world.ensure(same, "I3", || {
                     format!("n{node} has n{owner} at its head {head}, and other entries of {topic}")
