@@ -32,7 +32,8 @@ pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node, Realtime, T
 pub use secrets::{API_TOKEN_LEN_MIN, CLUSTER_SECRET_LEN_MIN, Secret, SecretError};
 pub use values::{InvalidValue, OriginRule, Pattern, Rate, Seed, Size};
 pub use words::{
-    Deliver, JoinRule, Level, LogFormat, Overflow, PresenceMode, Profile, PublishRule,
+    Deliver, JoinRule, Level, LogFormat, Overflow, PresenceEvents, PresenceMode, Profile,
+    PublishRule,
 };
 
 /// All that a node is told. [`Config::default`] is an open node on loopback, in no cluster.

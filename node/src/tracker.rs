@@ -3,6 +3,8 @@
 //! Sockets call straight into a shard; no task stands between. One task, [`Tracker::run`], waits for
 //! the shards' deadlines and publishes their diffs to the registry.
 
+mod counts;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -21,7 +23,7 @@ use presence::{
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Broadcast, Flush, Payload, Registry, Routes},
+    pubsub::{Broadcast, Flush, Payload, Registry, Routes, count_version},
     wire_format::encode,
 };
 
@@ -66,6 +68,7 @@ struct Seat {
     /// Rendered states by topic, each of one version: a thousand joiners cost one rendering.
     states: HashMap<Topic, (u64, Bytes), RandomState>,
     diffs: VecDeque<Diff>,
+    counts: VecDeque<(Topic, u64, Count)>,
 }
 
 /// Rendered states kept per shard; beyond it they are rendered anew.
@@ -98,19 +101,31 @@ pub(crate) struct Tracked {
     entry: EntryId,
 }
 
-/// Keeps diffs of a topic coming. Dropping it ends that.
+/// Keeps diffs or counts of a topic coming. Dropping it ends that.
 #[derive(Debug)]
 pub(crate) struct Observation {
     tracker: Arc<Tracker>,
     topic: Topic,
+    hears: Hears,
+}
+
+/// What one who watches a topic is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// Who is there, then who comes and goes.
+    Changes,
+    /// How many are there.
+    Count,
 }
 
 /// What a client that begins to watch a topic is told.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// Diffs after this version follow.
+    /// The name of the event that tells it.
+    pub(crate) event: &'static str,
+    /// Diffs, or counts, after this version follow.
     pub(crate) version: u64,
-    /// `{key: {"metas": […]}}`, shared by all who are told this version.
+    /// `{key: {"metas": […]}}`, shared by all who are told this version; or the count.
     pub(crate) payload: Bytes,
     /// `"key":{"metas":[…]}`: the client itself, if it is not in the payload yet.
     pub(crate) own: Vec<u8>,
@@ -141,6 +156,7 @@ impl Tracker {
                 shard: Shard::new(config.clone(), number, me.clone()),
                 states: HashMap::default(),
                 diffs: VecDeque::new(),
+                counts: VecDeque::new(),
             })
         };
         Arc::new(Self {
@@ -184,6 +200,10 @@ impl Tracker {
                     seat.states.remove(&diff.topic);
                     seat.diffs.push_back(diff);
                 }
+                Event::Count { topic, version, count } => {
+                    seat.counts.push_back((topic, version, count));
+                }
+                Event::Opened { .. } => {}
             }
         }
         let deadline = seat.shard.poll_timeout();
@@ -226,35 +246,21 @@ impl Tracker {
     pub(crate) fn watch<S>(
         self: &Arc<Self>,
         topic: &Topic,
+        hears: Hears,
         own: Option<(&str, &[u8])>,
         begin: impl FnOnce(&State) -> S,
     ) -> Result<(Option<Tracked>, Observation, S), TrackError> {
         let now = self.clock.now();
         let (entry, begun) = self.seat(self.shard_of(topic), |seat| {
-            // First this: whom the first observer finds is told, not news.
-            seat.shard.observe(topic, now);
-            let mut state = seat.state(topic);
-            let track = |(key, meta)| seat.shard.track(topic, key, meta, now);
-            let entry = match own.map(track).transpose() {
-                Ok(entry) => entry,
-                Err(error) => {
-                    seat.shard.unobserve(topic, now);
-                    return Err(error);
-                }
-            };
-            if let Some(entry) = entry {
-                seat.add_own(topic, entry, &mut state);
-            }
+            let (entry, state) = match hears {
+                Hears::Changes => seat.begin_changes(topic, own, now),
+                Hears::Count => seat.begin_count(topic, own, now),
+            }?;
             Ok((entry, begin(&state)))
         })?;
         let tracked =
             entry.map(|entry| Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry });
-        Ok((tracked, Observation { tracker: Arc::clone(self), topic: topic.clone() }, begun))
-    }
-
-    /// The state of a topic that is watched already; `begin` as for [`watch`](Self::watch).
-    pub(crate) fn resume(&self, topic: &Topic, begin: impl FnOnce(&State)) {
-        self.seat(self.shard_of(topic), |seat| begin(&seat.state(topic)));
+        Ok((tracked, Observation { tracker: Arc::clone(self), topic: topic.clone(), hears }, begun))
     }
 
     /// Lists a client that watches the topic.
@@ -353,7 +359,9 @@ impl Tracker {
                     shard.handle_timeout(now);
                 }
             });
-            let diffs = self.seat(shard, |seat| std::mem::take(&mut seat.diffs));
+            let (diffs, counts) = self.seat(shard, |seat| {
+                (std::mem::take(&mut seat.diffs), std::mem::take(&mut seat.counts))
+            });
             for diff in diffs {
                 let mut flush = Flush::new();
                 let payload = render_diff(&diff);
@@ -362,17 +370,51 @@ impl Tracker {
                 self.registry.presence(&broadcast, diff.version, &mut flush);
                 flush.write().await;
             }
+            for (topic, version, count) in counts {
+                let mut flush = Flush::new();
+                let payload = counts::render(count);
+                let payload = Payload::Json(&payload);
+                let broadcast = Broadcast::new(&topic, counts::EVENT, payload, encode);
+                self.registry.presence(&broadcast, count_version(version), &mut flush);
+                flush.write().await;
+            }
         }
     }
 }
 
 impl Seat {
+    /// Lists a client, if it is to be, and tells it who is there.
+    fn begin_changes(
+        &mut self,
+        topic: &Topic,
+        own: Option<(&str, &[u8])>,
+        now: Time,
+    ) -> Result<(Option<EntryId>, State), TrackError> {
+        // First this: whom the first observer finds is told, not news.
+        self.shard.observe(topic, now);
+        let mut state = self.state(topic);
+        let track = |(key, meta)| self.shard.track(topic, key, meta, now);
+        match own.map(track).transpose() {
+            Ok(entry) => {
+                if let Some(entry) = entry {
+                    self.add_own(topic, entry, &mut state);
+                }
+                Ok((entry, state))
+            }
+            Err(error) => {
+                self.shard.unobserve(topic, now);
+                Err(error)
+            }
+        }
+    }
+
     fn state(&mut self, topic: &Topic) -> State {
         let version = self.shard.told_version(topic);
         if let Some((cached, payload)) = self.states.get(topic)
             && *cached == version
         {
-            return State { version, payload: payload.clone(), own: Vec::new() };
+            let payload = payload.clone();
+            return State { event: "presence_state", version, payload, own: Vec::new() };
         }
         let (version, entries) = self.shard.told(topic);
         let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
@@ -380,7 +422,7 @@ impl Seat {
         if entries.len() >= STATE_KEPT_MIN && self.states.len() < STATES_MAX {
             self.states.insert(topic.clone(), (version, payload.clone()));
         }
-        State { version, payload, own: Vec::new() }
+        State { event: "presence_state", version, payload, own: Vec::new() }
     }
 
     /// Adds an entry that is not yet told to a state.
@@ -430,11 +472,25 @@ impl Drop for Tracked {
     }
 }
 
+impl Observation {
+    /// Tells anew what is there; `begin` as for [`Tracker::watch`].
+    pub(crate) fn resume(&self, begin: impl FnOnce(&State)) {
+        let shard = self.tracker.shard_of(&self.topic);
+        self.tracker.seat(shard, |seat| match self.hears {
+            Hears::Changes => begin(&seat.state(&self.topic)),
+            Hears::Count => begin(&seat.count_state(&self.topic)),
+        });
+    }
+}
+
 impl Drop for Observation {
     fn drop(&mut self) {
         let now = self.tracker.clock.now();
         let shard = self.tracker.shard_of(&self.topic);
         self.tracker.seat(shard, |seat| {
+            if self.hears == Hears::Count {
+                return seat.shard.unobserve_count(&self.topic, now);
+            }
             seat.shard.unobserve(&self.topic, now);
             if !seat.shard.is_observed(&self.topic) {
                 seat.states.remove(&self.topic);
@@ -579,7 +635,8 @@ mod tests {
     #[test]
     fn a_clients_own_entry_stands_before_the_others() {
         let pieces = |own: &[u8], payload: &'static [u8]| {
-            let state = State { version: 1, payload: payload.into(), own: own.into() };
+            let event = "presence_state";
+            let state = State { event, version: 1, payload: payload.into(), own: own.into() };
             String::from_utf8(state.pieces().concat()).expect("UTF-8")
         };
         assert_eq!(pieces(b"\"a\":1", b"{\"b\":2}"), "\"a\":1,\"b\":2}");

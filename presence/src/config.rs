@@ -31,6 +31,9 @@ pub struct Config {
     /// The shortest time between two diffs of one topic; the first change after a pause is told
     /// at once. Default 5 ms.
     pub flush_interval: Duration,
+    /// The shortest time between two [`crate::Event::Count`] of one topic; the first change after a
+    /// pause is told at once. Default 1 s.
+    pub count_interval: Duration,
     /// How long an owner that came up may stay hidden while it is being caught up with.
     /// Default 1 s.
     pub reveal_timeout: Duration,
@@ -59,6 +62,7 @@ impl Default for Config {
             tombstones_min: 1024,
             tombstones_max: 65_536,
             flush_interval: Duration::from_millis(5),
+            count_interval: Duration::from_secs(1),
             reveal_timeout: Duration::from_secs(1),
             hold_down_max: Duration::from_secs(5),
             diff_events_max: 1000,

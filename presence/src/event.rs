@@ -1,6 +1,6 @@
 //! What a shard tells its driver.
 
-use crate::{NodeIx, Ref, Topic};
+use crate::{Count, NodeIx, Ref, Topic};
 
 /// An effect, in the order in which it has to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,22 @@ pub enum Event {
     },
     /// The observers of a topic are to be told.
     Diff(Diff),
+    /// Those who follow how many are on a topic are to be told, see
+    /// [`crate::Shard::observe_count`].
+    Count {
+        /// The topic.
+        topic: Topic,
+        /// Higher than that of the event before.
+        version: u64,
+        /// How many are there now.
+        count: Count,
+    },
+    /// A topic without entries got one, perhaps of an owner that is not shown; see
+    /// [`crate::Shard::observe_openings`].
+    Opened {
+        /// The topic.
+        topic: Topic,
+    },
 }
 
 /// From one version of an observed topic to the next.

@@ -3,20 +3,22 @@
 mod lookup;
 mod order;
 mod roster;
+mod tallies;
 
 use std::{
     cmp::Ordering,
+    collections::{BTreeSet, VecDeque},
     hash::{BuildHasher as _, Hasher as _},
 };
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 use siphasher::sip::SipHasher13;
 
-use self::order::Order;
 pub(crate) use self::{
     lookup::Lookup,
-    roster::{Member, Moved, Roster},
+    roster::{Counting, Member, Moved, Roster},
 };
+use self::{order::Order, tallies::Tallies};
 use crate::{Topic, owner::OwnerId, table::Table};
 
 /// A topic's small number while something refers to the topic; then it is given to another one.
@@ -33,6 +35,12 @@ pub(crate) struct Index {
     ids: Lookup<TopicId>,
     /// The topics with members, by name.
     order: Order,
+    tallies: Tallies,
+    /// Topics whose members are counted, and that have lost or got some.
+    changed: BTreeSet<TopicId>,
+    /// Who wants to know of topics that get their first member.
+    openings: u32,
+    opened: VecDeque<Topic>,
 }
 
 impl TopicId {
@@ -57,6 +65,10 @@ impl Index {
             free: Vec::new(),
             ids: Lookup::default(),
             order: Order::default(),
+            tallies: Tallies::default(),
+            changed: BTreeSet::new(),
+            openings: 0,
+            opened: VecDeque::new(),
         }
     }
 
@@ -74,20 +86,30 @@ impl Index {
             return (id, 0);
         };
         let is_first = roster.members().is_empty();
+        let is_owners_first = !roster.has_owner(owner);
         let pos = roster.insert(owner, slot, hash);
+        self.tallies.add(owner, is_owners_first);
         if is_first {
             let compare = compare(&self.rosters, topic.as_str());
             self.order.insert(id, compare);
+            if self.openings > 0 {
+                self.opened.push_back(topic.clone());
+            }
         }
+        self.mark(id);
         (id, pos)
     }
 
     /// Removes the entry at a place; a topic that nothing refers to any more is forgotten.
     pub(crate) fn remove(&mut self, id: TopicId, pos: u32) -> Option<Moved> {
         let roster = self.roster_mut(id)?;
+        let owner = roster.members().get(pos as usize)?.owner;
         let moved = roster.remove(pos);
-        if roster.members().is_empty() {
-            let name = roster.name.clone();
+        let (is_empty, is_owners_last) = (roster.members().is_empty(), !roster.has_owner(owner));
+        self.tallies.remove(owner, is_owners_last);
+        self.mark(id);
+        if is_empty {
+            let name = self.name(id)?.clone();
             self.order.remove(id, compare(&self.rosters, name.as_str()));
             self.release(id);
         }
@@ -109,6 +131,77 @@ impl Index {
             roster.pinned = false;
         }
         self.release(id);
+    }
+
+    /// Keeps a topic, even without members, and notes it when members come or go.
+    pub(crate) fn start_counting(&mut self, topic: &Topic) -> TopicId {
+        let id = self.intern(topic);
+        if let Some(roster) = self.roster_mut(id)
+            && roster.counting == Counting::Off
+        {
+            roster.counting = Counting::Same;
+        }
+        id
+    }
+
+    /// Notes nothing of a topic any more.
+    pub(crate) fn stop_counting(&mut self, id: TopicId) {
+        if let Some(roster) = self.roster_mut(id) {
+            roster.counting = Counting::Off;
+        }
+        self.changed.remove(&id);
+        self.release(id);
+    }
+
+    /// Members of the topic are about to be counted: what comes from here on is noted.
+    pub(crate) fn count_anew(&mut self, id: TopicId) -> Option<&Roster> {
+        let roster = self.roster_mut(id)?;
+        roster.counting = Counting::Same;
+        Some(roster)
+    }
+
+    /// Notes that a topic whose members are counted has to be looked at.
+    pub(crate) fn mark(&mut self, id: TopicId) {
+        if let Some(roster) = self.roster_mut(id)
+            && roster.counting == Counting::Same
+        {
+            roster.counting = Counting::Changed;
+            self.changed.insert(id);
+        }
+    }
+
+    /// A topic that was noted.
+    pub(crate) fn pop_changed(&mut self) -> Option<TopicId> {
+        self.changed.pop_first()
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Notes topics that get their first member: for so many more, or fewer.
+    pub(crate) fn note_openings(&mut self, more: bool) {
+        let change = if more { u32::checked_add } else { u32::checked_sub };
+        self.openings = change(self.openings, 1).unwrap_or(self.openings);
+        if self.openings == 0 {
+            self.opened = VecDeque::new();
+        }
+    }
+
+    /// A topic that got its first member.
+    pub(crate) fn pop_opened(&mut self) -> Option<Topic> {
+        self.opened.pop_front()
+    }
+
+    /// What an owner has in all topics: (entries, topics).
+    pub(crate) fn tally(&self, owner: OwnerId) -> (usize, usize) {
+        self.tallies.of(owner)
+    }
+
+    /// How many topics have members.
+    pub(crate) fn topics(&self) -> usize {
+        self.order.len()
     }
 
     /// Whether observers knew the entry as it is, and from now on do.
@@ -172,7 +265,10 @@ impl Index {
     }
 
     fn release(&mut self, id: TopicId) {
-        let unused = |roster: &&Roster| roster.members().is_empty() && !roster.pinned;
+        let unused = |roster: &&Roster| {
+            let is_kept = roster.pinned || roster.counting != Counting::Off;
+            roster.members().is_empty() && !is_kept
+        };
         let Self { rosters, hasher, ids, .. } = self;
         if let Some(roster) = rosters.get(id.index()).and_then(Option::as_ref).filter(unused) {
             let hash = hasher.hash_one(&roster.name);

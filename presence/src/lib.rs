@@ -26,7 +26,8 @@
 //! # Observers
 //! An observer knows the state [`Shard::told`] at some version and gets a [`Diff`] for each next
 //! version, without gaps. Changes between two diffs collapse: who came and went is not told, and
-//! two updates are one. A diff of many changes comes in slices.
+//! two updates are one. A diff of many changes comes in slices. Who only wants to know how many
+//! there are is told that, seldom: see [`Shard::observe_count`].
 //!
 //! # Interest
 //! That a node wants the broadcasts of a topic is a slot of its log too, put before its first
@@ -37,10 +38,11 @@
 //! The crate is pure: no input or output, no clock, no randomness, no hash order. The same calls
 //! give the same results, so a simulator can run a whole cluster. [`Shard`] is the whole of it;
 //! start there. It composes: `feed` (a log), `owner` (whose logs, and which are shown), `index`
-//! (the entries by topic), `differ` (what observers were told), `interest` (the own interests), and
+//! (the entries by topic), `differ` (what observers were told), `counter` (what those were told who count), `interest` (the own interests), and
 //! `store`, where one change meets all of them.
 
 mod config;
+mod counter;
 mod differ;
 mod event;
 mod feed;
@@ -66,6 +68,8 @@ pub use event::{Change, Diff, Event};
 pub use range::{Bitmap, InvalidRange, Op, Range, Value};
 pub use reference::{Actor, Ref};
 pub use replica::{InvalidNodeName, NODE_NAME_LEN_MAX, NodeIx, NodeName, Replica};
-pub use shard::{Applied, Count, Entry, EntryId, Page, Position, Rejection, Shard, TrackError, Up};
+pub use shard::{
+    Applied, Count, Entry, EntryId, Page, Position, Rejection, Shard, Total, Totals, TrackError, Up,
+};
 pub use time::Time;
 pub use topic::{InvalidTopic, TOPIC_LEN_MAX, Topic, shard_of};

@@ -79,6 +79,8 @@ pub(crate) struct Owners {
     /// The same, by time.
     due: BTreeSet<(Time, OwnerId)>,
     leaving: Leaving,
+    /// Grows whenever an owner is shown or hidden, or may be.
+    epoch: u64,
 }
 
 impl OwnerId {
@@ -88,6 +90,11 @@ impl OwnerId {
     /// The one after it, if there can be one.
     pub(crate) fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
+    }
+
+    /// Its place in a table by owners.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
     }
 
     /// Its place among the others.
@@ -197,6 +204,7 @@ impl Owners {
             deadlines: BTreeMap::new(),
             due: BTreeSet::new(),
             leaving: Leaving::default(),
+            epoch: 0,
         }
     }
 
@@ -257,6 +265,7 @@ impl Owners {
         if let Some(owner) = id.place().and_then(|place| self.others.get_mut(place)?.as_mut()) {
             owner.phase = phase;
             owner.show_by = deadline.unwrap_or_default();
+            self.epoch += 1;
         }
         self.settle_deadline(id);
     }
@@ -277,6 +286,23 @@ impl Owners {
         if let Some(at) = due {
             self.due.insert((at, id));
         }
+    }
+
+    /// Another number than before when an owner may have been shown or hidden.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// All owners by their numbers, those too that are to be freed.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
+        let others = (1..).map(OwnerId).zip(&self.others);
+        let others = others.filter_map(|(id, owner)| Some((id, owner.as_deref()?)));
+        std::iter::once((OwnerId::SELF, &self.me)).chain(others)
+    }
+
+    /// Whether observers are told nothing of some owner for now.
+    pub(crate) fn any_frozen(&self) -> bool {
+        self.others.iter().flatten().any(|owner| owner.is_frozen())
     }
 
     /// This node enters its shards anew, under another incarnation.

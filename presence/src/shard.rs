@@ -1,5 +1,6 @@
 //! One shard: a part of all topics, with the logs of all nodes for them.
 
+mod counts;
 mod members;
 mod query;
 mod replicate;
@@ -7,14 +8,17 @@ mod verbs;
 
 use std::collections::BTreeSet;
 
+pub(crate) use self::counts::count_of;
 pub use self::{
+    counts::{Total, Totals},
     members::Up,
     query::{Count, Entry, Page},
     replicate::{Applied, Position, Rejection},
     verbs::{EntryId, TrackError},
 };
 use crate::{
-    Config, Event, Replica, Time, interest::Interests, owner::Graves, store::Store, table::Table,
+    Config, Event, Replica, Time, index::Index, interest::Interests, owner::Graves, store::Store,
+    table::Table,
 };
 
 /// Interests that are removed between two inputs.
@@ -86,7 +90,7 @@ impl Shard {
             };
             self.empty(slot, now);
         }
-        let Store { config, owners, index, differ, events } = &mut self.store;
+        let Store { config, owners, index, differ, counter, events } = &mut self.store;
         differ.sweep(index, now);
         let mut left = config.diff_events_max.saturating_mul(4);
         while left > 0
@@ -97,18 +101,22 @@ impl Shard {
                 events.push_back(Event::Diff(diff));
             }
         }
+        counter.handle_timeout((owners, index), config.count_interval, now, events);
     }
 
     /// The next effect.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.store.events.pop_front()
+        let opened = |index: &mut Index| index.pop_opened().map(|topic| Event::Opened { topic });
+        self.store.events.pop_front().or_else(|| opened(&mut self.store.index))
     }
 
     /// When to call [`Self::handle_timeout`]; `None` when nothing is pending.
     pub fn poll_timeout(&self) -> Option<Time> {
+        let Store { owners, index, differ, counter, .. } = &self.store;
         let deadlines = [
-            self.store.differ.next_deadline(),
-            self.store.owners.next_deadline(),
+            differ.next_deadline(),
+            counter.next_deadline(owners, index),
+            owners.next_deadline(),
             self.interests.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()

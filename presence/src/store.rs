@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::{
     Config, Event, INTEREST_ALL, Replica, Time, Topic,
+    counter::Counter,
     differ::{Differ, Old},
     feed::{Feed, Former, Held},
     index::{Index, TopicId},
@@ -26,6 +27,7 @@ pub(crate) struct Store {
     pub(crate) owners: Owners,
     pub(crate) index: Index,
     pub(crate) differ: Differ,
+    pub(crate) counter: Counter,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -45,6 +47,7 @@ impl Store {
             owners: Owners::new(shard, me),
             index: Index::new(seed),
             differ: Differ::default(),
+            counter: Counter::default(),
             events: VecDeque::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod cluster;
+mod counts;
 mod hostile;
 mod laws;
 mod members;

@@ -234,3 +234,30 @@ story("a meta over 4 KiB is refused", async (stage) => {
   await assert.rejects(client.join(ROOM, { meta: { text: "x".repeat(5000) } }), /payload too large/);
   await client.join(ROOM, { meta: { text: "x".repeat(3000) } });
 });
+
+story("a count room is told how many are there, at once after a pause and then once a second, and lists everybody", async (stage) => {
+  const config = '[[channel]]\ntopic = "room:*"\npresence_events = "count"\n';
+  const nodes = await stage.cluster(2, { config });
+  const watcher = await stage.phoenix(nodes[0], { user: "watcher" });
+  const room = await watcher.join(ROOM);
+  assert.deepEqual(await room.next("presence_count"), { count: 1, entries: 1 }, "it is told with the join");
+  const began = Date.now();
+  const crowd = [];
+  for (let i = 0; i < 40; i++) {
+    const client = await stage.phoenix(nodes[i % 2], { user: `u${i >> 1}` });
+    client.room = await client.join(ROOM);
+    crowd.push(client);
+  }
+  const all = { count: 21, entries: 41 };
+  const told = [];
+  while (JSON.stringify(told.at(-1)) !== JSON.stringify(all)) told.push(await room.next("presence_count"));
+  const seconds = (Date.now() - began) / 1000;
+  assert.ok(told.length <= seconds + 2, `${told.length} counts in ${seconds} s`);
+  await listed(nodes, ["watcher", ...Array.from({ length: 20 }, (_, i) => `u${i}`)]);
+  await Promise.all(crowd.map((client) => client.end()));
+  let last;
+  do last = await room.next("presence_count"); while (last.entries !== 1);
+  assert.deepEqual(last, { count: 1, entries: 1 });
+  const heard = [...crowd, { room }].flatMap((client) => client.room.order.map(({ event }) => event));
+  assert.deepEqual([...new Set(heard)].sort(), ["phx_reply", "presence_count"], "nobody is told who");
+});

@@ -155,7 +155,8 @@ impl Events {
                 shared.registry.subscribe_after(topic, subscriber, || self.tell(topic, state))
             };
             // Only listing a client can fail, and nobody is listed here.
-            let Ok((_, observation, subscription)) = shared.tracker.watch(topic, None, begin)
+            let Ok((_, observation, subscription)) =
+                shared.tracker.watch(topic, tracker::Hears::Changes, None, begin)
             else {
                 return;
             };
@@ -206,11 +207,11 @@ impl Events {
 
     fn resync(&self, channel: u64) {
         let followed = usize::try_from(channel).ok().and_then(|at| self.topics.get(at));
-        let Some(Followed { observation: Some(_), subscription, .. }) = followed else {
+        let Some(Followed { observation: Some(observation), subscription, .. }) = followed else {
             return self.mailbox.resynced(channel);
         };
         let topic = subscription.topic();
-        self.shared.tracker.resume(topic, |state| {
+        observation.resume(|state| {
             subscription.set_presence_after(state.version, || {
                 self.mailbox.resynced(channel);
                 self.tell(topic, state);

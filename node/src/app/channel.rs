@@ -197,6 +197,8 @@ pub(crate) enum Watching {
     Diffs,
     /// Who is there, then who comes and goes; itself too, if it is listed under a key with a meta.
     State { own: Option<(String, Vec<u8>)> },
+    /// How many are there; itself too, if it is listed likewise.
+    Count { own: Option<(String, Vec<u8>)> },
 }
 
 impl<C> Joined<C> {
@@ -223,9 +225,21 @@ impl<C> Joined<C> {
         self
     }
 
+    /// Pushes `presence_count` after the reply, `{"count": keys, "entries": n}`, and then whenever it has
+    /// changed, at most once a second. For rooms of thousands, where who comes and goes would be more than
+    /// their clients want to read. A client that is to be [tracked](Self::track) is.
+    pub fn watch_count(mut self) -> Self {
+        let own = match self.presence {
+            Watching::State { own } | Watching::Count { own } => own,
+            Watching::Nothing | Watching::Diffs => None,
+        };
+        self.presence = Watching::Count { own };
+        self
+    }
+
     /// Lists the client under a key of 1 to 256 bytes, with a meta that is a JSON object of at most 16 KiB, and
-    /// watches: its `presence_state` has the client itself. To list it without, see
-    /// [`Socket::track`].
+    /// watches: its `presence_state` has the client itself. With [`watch_count`](Self::watch_count) its
+    /// `presence_count` has. To list it without, see [`Socket::track`].
     ///
     /// # Errors
     ///
@@ -237,7 +251,10 @@ impl<C> Joined<C> {
         meta: &M,
     ) -> Result<Self, TrackError> {
         let own = Some((key.into(), super::object(meta)?));
-        self.presence = Watching::State { own };
+        self.presence = match self.presence {
+            Watching::Count { .. } => Watching::Count { own },
+            Watching::Nothing | Watching::Diffs | Watching::State { .. } => Watching::State { own },
+        };
         Ok(self)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     node::Shared,
     pubsub::{Filter, Flush, Format, Overflow, Subscriber, SubscriberId, Subscription},
     socket::DISCONNECT,
-    tracker::{Observation, State},
+    tracker::{Hears, Observation, State},
 };
 
 /// Keys in one list.
@@ -147,9 +147,9 @@ impl Presence<'_> {
             shared.registry.subscribe_after(topic, subscriber, || tell(&tap, state))
         };
         // Only listing a client can fail, and nobody is listed here.
-        let watched = shared.tracker.watch(topic, None, begin).ok();
+        let watched = shared.tracker.watch(topic, Hears::Changes, None, begin).ok();
         let held = watched.map(|(_, observation, subscription)| (observation, subscription));
-        PresenceWatch { node: self.0.clone(), topic: topic.clone(), held, tap }
+        PresenceWatch { topic: topic.clone(), held, tap }
     }
 }
 
@@ -177,7 +177,6 @@ fn tell(tap: &Tap, state: &State) {
 /// # }
 /// ```
 pub struct PresenceWatch {
-    node: NodeHandle,
     topic: Topic,
     held: Option<(Observation, Subscription)>,
     tap: Tap,
@@ -211,10 +210,10 @@ impl PresenceWatch {
     }
 
     fn resync(&self) {
-        let Some((_, subscription)) = &self.held else {
+        let Some((observation, subscription)) = &self.held else {
             return;
         };
-        self.node.0.tracker.resume(&self.topic, |state| {
+        observation.resume(|state| {
             subscription.set_presence_after(state.version, || {
                 self.tap.mailbox().resynced(0);
                 tell(&self.tap, state);

@@ -15,7 +15,7 @@ use crate::{
     framing::Framing,
     pubsub::{self, Flush, Mailbox, SubscriberId, Subscription},
     socket::{EVENT_LEN_MAX, Frame, Letterhead, Ref, Status},
-    tracker::{Interest, Observation, State, Tracked},
+    tracker::{Hears, Interest, Observation, State, Tracked},
 };
 
 /// Keys that one channel may track.
@@ -173,10 +173,10 @@ impl Seat {
     /// Diffs did not fit into the client's mailbox: a fresh state takes their place.
     pub(crate) fn resync(&self, tell: impl FnOnce(&State)) -> bool {
         let inner = self.lock();
-        let Some(Place { observation: Some(_), subscription, .. }) = &inner.place else {
+        let Some(Place { observation: Some(observation), subscription, .. }) = &inner.place else {
             return false;
         };
-        self.node.shared().tracker.resume(self.topic(), |state| {
+        observation.resume(|state| {
             subscription.set_presence_after(state.version, || tell(state));
         });
         true
@@ -354,14 +354,14 @@ impl Seat {
                 let payload = state.pieces().concat();
                 let payload = [b"{", payload.as_slice()].concat();
                 let payload = pubsub::Payload::Json(&payload);
-                if let Some(frame) = self.letterhead.message("presence_state", payload) {
+                if let Some(frame) = self.letterhead.message(state.event, payload) {
                     self.put(frame, &mut flush);
                 }
             });
         };
         // Only listing a client can fail, and nobody is listed here.
         if let Ok((_, observation, ())) =
-            self.node.shared().tracker.watch(self.topic(), None, begin)
+            self.node.shared().tracker.watch(self.topic(), Hears::Changes, None, begin)
         {
             place.observation = Some(observation);
         }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    config::{self, ChannelRule, Deliver, JoinRule, PresenceMode, PublishRule},
+    config::{self, ChannelRule, Deliver, JoinRule, PresenceEvents, PresenceMode, PublishRule},
     pubsub::{Overflow, Payload},
     socket::{EVENT_LEN_MAX, reserved_event},
 };
@@ -140,6 +140,11 @@ impl Relay {
 
     pub(crate) fn presence(&self) -> PresenceMode {
         self.0.presence
+    }
+
+    /// What a client is told of who is present.
+    pub(crate) fn presence_events(&self) -> PresenceEvents {
+        self.0.presence_events
     }
 
     /// What a client is listed with when it joins: the `meta` of its join payload.

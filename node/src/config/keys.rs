@@ -109,6 +109,7 @@ pub(super) static CHANNEL_KEYS: &[Key<ChannelRule>] = &[
     channel_key("deliver", |rule| &mut rule.deliver),
     channel_key("ack", |rule| &mut rule.ack),
     channel_key("presence", |rule| &mut rule.presence),
+    channel_key("presence_events", |rule| &mut rule.presence_events),
     channel_key("overflow", |rule| &mut rule.overflow),
 ];
 

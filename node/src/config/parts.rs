@@ -12,7 +12,10 @@ use presence::{NODE_NAME_LEN_MAX, NodeName};
 use super::{
     secrets::Secret,
     values::{OriginRule, Pattern, Rate, Seed, Size},
-    words::{Deliver, JoinRule, Level, LogFormat, Overflow, PresenceMode, Profile, PublishRule},
+    words::{
+        Deliver, JoinRule, Level, LogFormat, Overflow, PresenceEvents, PresenceMode, Profile,
+        PublishRule,
+    },
 };
 
 /// Where the cluster listens when `cluster.join` is set and `cluster.listen` is not.
@@ -137,6 +140,8 @@ pub struct ChannelRule {
     pub ack: bool,
     /// When a client is listed as present.
     pub presence: PresenceMode,
+    /// What a client is told of who is present.
+    pub presence_events: PresenceEvents,
     /// What happens to a broadcast that a slow client has no room for.
     pub overflow: Overflow,
 }
@@ -197,6 +202,7 @@ impl Default for ChannelRule {
             deliver: Deliver::All,
             ack: true,
             presence: PresenceMode::Join,
+            presence_events: PresenceEvents::Full,
             overflow: Overflow::Disconnect,
         }
     }

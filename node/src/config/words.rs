@@ -132,6 +132,18 @@ words! {
 }
 
 words! {
+    /// What a client is told of who is present.
+    PresenceEvents {
+        /// Who is there, then who comes and goes.
+        Full = "full",
+        /// How many are there, at most once a second.
+        Count = "count",
+        /// Nothing.
+        Off = "off",
+    }
+}
+
+words! {
     /// What happens to a broadcast for a client that reads too slowly to have room for it.
     Overflow {
         /// The client is disconnected with code 1013; it reconnects and resynchronises.

@@ -18,7 +18,7 @@ use tracing::{debug, trace, warn};
 
 use crate::{
     channel::{PresenceRequest, Refusal, Relay},
-    config::{Config, PresenceMode},
+    config::{Config, PresenceEvents, PresenceMode},
     endpoint::upgrade::Client,
     framing::Framing,
     mailboxes::Listed,
@@ -29,7 +29,7 @@ use crate::{
     },
     socket::{Action, ChannelId, Close, Frame, Push, Refused, Socket, Status, user_push_in_utf8},
     sockets::Named,
-    tracker::{Interest, Observation, State, Tracked},
+    tracker::{Hears, Interest, Observation, State, Tracked},
     websocket::{FrameBuf, Rules},
 };
 
@@ -294,8 +294,8 @@ impl Connection {
         }
         let (topic, payload) = (topic.clone(), payload.clone());
         let done = if let Some(relay) = self.shared.router.relay(route) {
-            let (mode, overflow) = (relay.presence(), relay.overflow());
-            self.join_relay(id, &topic, &payload, (mode, overflow), flush)
+            let terms = (relay.presence(), relay.presence_events(), relay.overflow());
+            self.join_relay(id, &topic, &payload, terms, flush)
         } else if self.shared.router.is_realtime(route) {
             self.join_realtime(id, &topic, &payload, flush)
         } else {
@@ -314,21 +314,29 @@ impl Connection {
         id: ChannelId,
         topic: &Topic,
         payload: &[u8],
-        (mode, overflow): (PresenceMode, Overflow),
+        (mode, events, overflow): (PresenceMode, PresenceEvents, Overflow),
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
         let subscriber = self.subscriber(id, overflow);
-        match mode {
+        let meta = match mode {
             PresenceMode::Off => {
-                self.subscribe(id, topic, subscriber, flush);
-                Ok(())
+                self.subscribe(id, topic, subscriber, None, flush);
+                return Ok(());
             }
-            PresenceMode::Manual => self.watch(id, topic, subscriber, None, flush),
-            PresenceMode::Join => {
-                let meta = Relay::join_meta(payload, unix_seconds())?;
-                self.watch(id, topic, subscriber, Some(&meta), flush)
+            PresenceMode::Manual => None,
+            PresenceMode::Join => Some(Relay::join_meta(payload, unix_seconds())?),
+        };
+        let hears = match events {
+            PresenceEvents::Full => Hears::Changes,
+            PresenceEvents::Count => Hears::Count,
+            PresenceEvents::Off => {
+                let (tracker, key) = (&self.shared.tracker, &self.client.key);
+                let tracked = meta.map(|meta| tracker.track(topic, key, &meta)).transpose();
+                self.subscribe(id, topic, subscriber, tracked.map_err(refusal_of)?, flush);
+                return Ok(());
             }
-        }
+        };
+        self.watch(id, topic, subscriber, (hears, meta.as_deref()), flush)
     }
 
     /// The client, as the registry knows it.
@@ -344,21 +352,28 @@ impl Connection {
     }
 
     /// Subscribes the client. The reply goes before whatever the subscription brings.
-    fn subscribe(&mut self, id: ChannelId, topic: &Topic, who: Subscriber, flush: &mut Flush) {
+    fn subscribe(
+        &mut self,
+        id: ChannelId,
+        topic: &Topic,
+        who: Subscriber,
+        tracked: Option<Tracked>,
+        flush: &mut Flush,
+    ) {
         let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
         let subscription = self.shared.registry.subscribe_after(topic, who, || {
             way.answer_join(socket, id, OK, flush);
         });
-        self.settle(id, None, None, subscription);
+        self.settle(id, tracked, None, subscription);
     }
 
-    /// Subscribes the client, after listing it if there is a meta, and tells it who is there.
+    /// Subscribes the client, after listing it if there is a meta, and tells it who is there, or how many.
     fn watch(
         &mut self,
         id: ChannelId,
         topic: &Topic,
         who: Subscriber,
-        meta: Option<&[u8]>,
+        (hears, meta): (Hears, Option<&[u8]>),
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
         let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
@@ -370,7 +385,7 @@ impl Connection {
                 way.send_state(socket, id, state, flush);
             })
         };
-        let watched = self.shared.tracker.watch(topic, own, begin);
+        let watched = self.shared.tracker.watch(topic, hears, own, begin);
         let (tracked, observation, subscription) = watched.map_err(refusal_of)?;
         self.settle(id, tracked, Some(observation), subscription);
         Ok(())
@@ -446,8 +461,9 @@ impl Connection {
         let way = Way::of(&self.client, mailbox);
         let joined = socket
             .channel(id)
-            .and_then(|(topic, _, member)| Some((topic, member?.stage.subscription()?)));
-        let Some((topic, subscription)) = joined else {
+            .and_then(|(_, _, member)| member)
+            .and_then(|member| Some((member.observation.as_ref()?, member.stage.subscription()?)));
+        let Some((observation, subscription)) = joined else {
             if self.resync_hosted(id, flush) {
                 self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -455,7 +471,7 @@ impl Connection {
             }
             return;
         };
-        self.shared.tracker.resume(topic, |state| {
+        observation.resume(|state| {
             subscription.set_presence_after(state.version, || {
                 mailbox.resynced(id.to_bits());
                 way.send_state(socket, id, state, flush);
@@ -543,7 +559,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Who is there. What a thousand joiners are told alike is not copied for each.
+    /// Who is there, or how many. What a thousand joiners are told alike is not copied for each.
     fn send_state(
         &self,
         socket: &Socket<Membership>,
@@ -551,7 +567,7 @@ impl<'a> Way<'a> {
         state: &State,
         flush: &mut Flush,
     ) {
-        let Some((before, behind)) = socket.push_around(id, "presence_state") else {
+        let Some((before, behind)) = socket.push_around(id, state.event) else {
             return;
         };
         let [own, comma, others] = state.pieces();

@@ -45,4 +45,5 @@ pub use payload::{Payload, UserBroadcast};
 pub use registry::{Delivered, Registry, Size};
 pub use routes::Routes;
 pub use stats::Stats;
+pub use subscribers::count_version;
 pub use subscription::{Subscriber, SubscriberId, Subscription};

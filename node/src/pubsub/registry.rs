@@ -17,7 +17,7 @@ use super::{
     Broadcast, Filter, Flush, Intercepts, Latency, Offer, Overflow, Pushed, Stats, Subscriber,
     SubscriberId, Subscription,
     broadcast::Joined,
-    subscribers::{Entry, Subscribers},
+    subscribers::{Entry, Subscribers, wants_presence},
 };
 
 /// Enough that two cores seldom meet in one; an empty shard costs 80 bytes.
@@ -192,9 +192,10 @@ impl Registry {
     }
 
     /// Hands presence diff number `version` of its topic to those subscribers that want presence
-    /// and have not seen that version yet, in the state they began with.
+    /// and have not seen that version yet, in the state they began with. Likewise a count, under its
+    /// [`count_version`](super::count_version).
     pub fn presence(&self, diff: &Broadcast<'_>, version: u64, flush: &mut Flush) -> Delivered {
-        let wants = |entry: &Entry| entry.presence_after < version;
+        let wants = |entry: &Entry| wants_presence(entry.presence_after, version);
         self.deliver(diff, flush, wants, |entry, frame, flush| {
             entry.mailbox.push_presence(entry.channel, frame, flush)
         })

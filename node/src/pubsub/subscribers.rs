@@ -6,8 +6,21 @@ use slab::Slab;
 
 use super::{Filter, Format, Mailbox, Overflow, SubscriberId};
 
-/// No diff has a higher version.
+/// No diff or count has a higher version.
 pub(super) const NO_PRESENCE: u64 = u64::MAX;
+
+/// From here on versions are those of counts, below those of diffs: a subscriber hears of one kind.
+const COUNTS: u64 = 1 << 63;
+
+/// The number that stands for the version of a count.
+pub const fn count_version(version: u64) -> u64 {
+    version | COUNTS
+}
+
+/// Whether a subscriber that knows the version `after` wants this one.
+pub(super) const fn wants_presence(after: u64, version: u64) -> bool {
+    after < version && (after >= COUNTS) == (version >= COUNTS)
+}
 
 /// One subscription, 40 bytes.
 #[derive(Debug)]

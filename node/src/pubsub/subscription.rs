@@ -22,7 +22,8 @@ pub struct Subscriber {
     pub overflow: Overflow,
     /// Which broadcasts it wants.
     pub filter: Filter,
-    /// Presence diffs newer than this version are wanted; `None`: no presence at all.
+    /// Presence diffs newer than this version are wanted, or counts if it is a
+    /// [`count_version`](super::count_version); `None`: no presence at all.
     pub presence_after: Option<u64>,
 }
 

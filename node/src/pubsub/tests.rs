@@ -217,6 +217,23 @@ fn a_presence_diff_goes_to_those_whose_state_is_older() {
 }
 
 #[test]
+fn who_wants_counts_gets_no_diffs_and_the_other_way_round() {
+    let (registry, here) = (Registry::new(), topic("room:a"));
+    let [counts, diffs] = [(); 2].map(|()| mailbox(LIMIT));
+    let with = |mailbox, version| {
+        let presence_after = Some(version);
+        registry.subscribe(&here, Subscriber { presence_after, ..subscriber(mailbox, Format::V2) })
+    };
+    let (_counts, _diffs) = (with(&counts, count_version(4)), with(&diffs, 4));
+    for version in [4, 5] {
+        diff(&registry, &message(&here, "diff"), version);
+        diff(&registry, &message(&here, "count"), count_version(version));
+    }
+    assert_eq!(texts(&counts), ["V2 room:a e count"]);
+    assert_eq!(texts(&diffs), ["V2 room:a e diff"]);
+}
+
+#[test]
 fn a_diff_without_room_is_skipped_and_the_socket_stays() {
     let (registry, here) = (Registry::new(), topic("room:a"));
     let mailbox = mailbox(100);

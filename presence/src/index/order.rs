@@ -71,6 +71,11 @@ impl Order {
         rest.iter().chain(others.iter().flatten()).copied()
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.blocks.iter().map(Vec::len).sum()
+    }
+
     /// The block and the place in it of the name, or where it belongs.
     fn place(&self, compare: &impl Fn(TopicId) -> Ordering) -> (usize, usize) {
         let is_below = |id: &TopicId| compare(*id) == Ordering::Less;

@@ -37,6 +37,18 @@ pub(crate) struct Roster {
     crowd: Option<Box<Crowd>>,
     /// Whether the topic is kept without members.
     pub(crate) pinned: bool,
+    /// Whether somebody follows how many members there are.
+    pub(crate) counting: Counting,
+}
+
+/// Whether somebody follows how many members a topic has; it is kept without members then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Counting {
+    #[default]
+    Off,
+    /// No member came or went since it was looked at.
+    Same,
+    Changed,
 }
 
 /// What is kept of many members.
@@ -58,7 +70,7 @@ struct Share {
 
 impl Roster {
     pub(crate) fn new(name: Topic) -> Self {
-        Self { name, members: SmallVec::new(), crowd: None, pinned: false }
+        Self { name, members: SmallVec::new(), crowd: None, pinned: false, counting: Counting::Off }
     }
 
     /// Adds an entry whose key has the hash `key`, and returns its place.

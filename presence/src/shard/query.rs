@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Shard;
+use super::{Shard, counts::count_of};
 use crate::{
     NodeIx, Ref, Topic,
     index::{Member, Roster},
@@ -125,9 +125,7 @@ impl Shard {
     }
 
     fn count_of(&self, roster: &Roster) -> Count {
-        let owners = &self.store.owners;
-        let (entries, keys) = roster.count(|owner| owners.is_shown(owner));
-        Count { entries, keys }
+        count_of(&self.store.owners, roster)
     }
 }
 

@@ -15,7 +15,7 @@ const fn ms(millis: u64) -> Time {
 fn diffs(shard: &mut Shard, now: Time) -> Vec<Diff> {
     let diff = |event| match event {
         Event::Diff(diff) => Some(diff),
-        Event::Interest { .. } => None,
+        Event::Interest { .. } | Event::Count { .. } | Event::Opened { .. } => None,
     };
     drain(shard, now).into_iter().filter_map(diff).collect()
 }

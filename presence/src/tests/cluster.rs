@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{
-    T0, contents, drain,
+    T0, contents,
+    counts::recomputed,
+    drain,
     observer::{Observer, dispatch},
     pull, replica, ring, topic,
 };
@@ -179,7 +181,12 @@ impl Node {
                 assert!(position.incarnation >= last, "an older run came back");
             }
         }
-        for t in (0..TOPICS).map(topic) {
+        let topics: Vec<Topic> = (0..TOPICS).map(topic).collect();
+        let (all, owners) = recomputed(&self.shard, &topics);
+        let mut totals = self.shard.totals();
+        totals.owners.retain(|_, total| total.entries > 0);
+        assert_eq!((totals.cluster, totals.owners), (all, owners));
+        for t in topics {
             self.check_queries(&t);
             for entry in self.shard.list(&t).iter().filter(|e| e.owner != NodeIx::SELF) {
                 let position = self.shard.position(entry.owner).unwrap();

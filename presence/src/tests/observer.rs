@@ -80,6 +80,8 @@ pub(super) fn dispatch<'a>(
                 Some(observer) => observer.follow(diff),
                 None => panic!("a diff of {} without observers", diff.topic),
             },
+            Event::Count { topic, .. } => panic!("nobody follows the count of {topic}"),
+            Event::Opened { topic } => panic!("nobody wants to know that {topic} opened"),
         }
     }
     interests

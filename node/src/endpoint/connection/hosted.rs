@@ -14,7 +14,7 @@ use crate::{
     node::Shared,
     pubsub::{Filter, Flush, Format, Mailbox, Overflow, Subscriber, Subscription},
     socket::{ChannelId, Ended, Push, Ref},
-    tracker::{Observation, State, Tracked},
+    tracker::{Hears, Observation, State, Tracked},
 };
 
 /// One channel that runs in a task of its own. Dropping it ends that.
@@ -232,8 +232,13 @@ impl Connection {
             self.shared.registry.subscribe_beside(&subscription, task)
         });
         let key = match presence {
-            Watching::State { own: Some((key, _)) } => key.as_str(),
-            Watching::State { own: None } | Watching::Diffs | Watching::Nothing => "",
+            Watching::State { own: Some((key, _)) } | Watching::Count { own: Some((key, _)) } => {
+                key
+            }
+            Watching::State { own: None }
+            | Watching::Count { own: None }
+            | Watching::Diffs
+            | Watching::Nothing => "",
         };
         let tracked = tracked.map(|tracked| (key.into(), tracked)).into_iter().collect();
         seat.joined(Place {
@@ -259,18 +264,18 @@ impl Connection {
     ) -> Result<Held, TrackError> {
         let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
         let registry = &self.shared.registry;
-        let (own, tell) = match presence {
+        let (hears, own, tell) = match presence {
             Watching::Nothing => {
                 let subscription = registry.subscribe_after(topic, who, || {
                     way.answer_join(socket, id, reply.bytes(), flush);
                 });
                 return Ok((None, None, subscription));
             }
-            Watching::Diffs => (None, false),
-            Watching::State { own } => {
-                (own.as_ref().map(|(key, meta)| (key.as_str(), meta.as_slice())), true)
-            }
+            Watching::Diffs => (Hears::Changes, None, false),
+            Watching::State { own } => (Hears::Changes, own.as_ref(), true),
+            Watching::Count { own } => (Hears::Count, own.as_ref(), true),
         };
+        let own = own.map(|(key, meta)| (key.as_str(), meta.as_slice()));
         let begin = |state: &State| {
             let who = Subscriber { presence_after: Some(state.version), ..who };
             registry.subscribe_after(topic, who, || {
@@ -280,7 +285,8 @@ impl Connection {
                 }
             })
         };
-        let (tracked, observation, subscription) = self.shared.tracker.watch(topic, own, begin)?;
+        let tracker = &self.shared.tracker;
+        let (tracked, observation, subscription) = tracker.watch(topic, hears, own, begin)?;
         Ok((tracked, Some(observation), subscription))
     }
 
