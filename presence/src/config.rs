@@ -17,6 +17,12 @@ pub const INTEREST_ALL: u64 = 0;
 /// the 64 KiB of one message, even where each word of it is encoded in nine bytes.
 pub const SLOTS_MAX: u32 = 64 * 5120;
 
+/// What a diff costs for each observer, from its mailbox to its socket and its reader.
+const DIFF_COST: Duration = Duration::from_micros(10);
+
+/// What each of its changes adds.
+const CHANGE_COST: Duration = Duration::from_nanos(500);
+
 /// The limits and times of one [`crate::Shard`].
 ///
 /// All nodes of a cluster may run with different values: none of them crosses the wire.
@@ -28,9 +34,13 @@ pub struct Config {
     /// Removals remembered per owner, at most; in between it is one eighth of the owner's live
     /// slots. 16 bytes each. Default 65,536.
     pub tombstones_max: usize,
-    /// The shortest time between two diffs of one topic; the first change after a pause is told
-    /// at once. Default 5 ms.
+    /// The shortest time between two diffs of one topic that has few observers; the first change
+    /// after a pause is told at once. Default 5 ms.
     pub flush_interval: Duration,
+    /// The same for one that has very many. In between, the time grows with what the former diff
+    /// costs: 10 µs an observer, and half a microsecond more for each join and leave. Not below
+    /// `flush_interval`. Default 100 ms.
+    pub flush_interval_max: Duration,
     /// The shortest time between two [`crate::Event::Count`] of one topic; the first change after a
     /// pause is told at once. Default 1 s.
     pub count_interval: Duration,
@@ -62,6 +72,7 @@ impl Default for Config {
             tombstones_min: 1024,
             tombstones_max: 65_536,
             flush_interval: Duration::from_millis(5),
+            flush_interval_max: Duration::from_millis(100),
             count_interval: Duration::from_secs(1),
             reveal_timeout: Duration::from_secs(1),
             hold_down_max: Duration::from_secs(5),
@@ -85,6 +96,14 @@ impl Config {
         self
     }
 
+    /// The time after a diff of so many changes until the next one of the topic.
+    pub(crate) fn flush_pause(&self, observers: u32, changes: usize) -> Duration {
+        let changes = u32::try_from(changes).unwrap_or(u32::MAX);
+        let cost = DIFF_COST + CHANGE_COST.saturating_mul(changes);
+        let longest = self.flush_interval_max.max(self.flush_interval);
+        cost.saturating_mul(observers).clamp(self.flush_interval, longest)
+    }
+
     /// Removals to remember of an owner with this many live slots.
     pub(crate) fn tombstones(&self, live: usize) -> usize {
         (live / 8).max(self.tombstones_min).min(self.tombstones_max)
@@ -103,6 +122,20 @@ mod tests {
         }
         let config = Config::default();
         assert_eq!(config.clone().bounded().entries_max, config.entries_max);
+    }
+
+    #[test]
+    fn diffs_of_large_rooms_come_seldomer_within_bounds() {
+        let config = Config::default();
+        let micros = |observers, changes| config.flush_pause(observers, changes).as_micros() as u64;
+        assert_eq!(micros(1, 1), 5000);
+        assert_eq!(micros(400, 4), 5000, "small ones as often as ever");
+        assert_eq!(micros(1000, 2), 11_000);
+        assert_eq!(micros(1000, 100), 60_000, "what is larger costs more");
+        assert_eq!(micros(10_000, 1), 100_000);
+        assert_eq!(micros(u32::MAX, usize::MAX), 100_000);
+        let fixed = Config { flush_interval: Duration::from_secs(1), ..config.clone() };
+        assert_eq!(fixed.flush_pause(10_000, 1), Duration::from_secs(1));
     }
 
     #[test]

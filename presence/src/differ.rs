@@ -278,7 +278,7 @@ impl Differ {
         }
         if changes.len() > 0 {
             watched.version += 1;
-            watched.ready = now + config.flush_interval;
+            watched.ready = now + config.flush_pause(watched.observers.get(), changes.len());
         }
         let Changes { joins, leaves } = changes;
         let diff = Diff { topic, version: watched.version, joins, leaves };

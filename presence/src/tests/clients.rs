@@ -238,3 +238,22 @@ fn topics_are_listed_by_prefix_with_counts() {
     assert_eq!(topics("", Some("room:0")), [("room:1".into(), 1, 1)]);
     assert_eq!(shard.count(&topic(5)), crate::Count::default());
 }
+
+#[test]
+fn many_observers_are_told_seldomer_but_the_first_change_at_once() {
+    let mut shard = owner(Config::default());
+    for _ in 0..2000 {
+        shard.observe(&topic(0), T0);
+    }
+    let told_at = |shard: &mut Shard, first: u64| {
+        (first..first + 50).filter(|n| !diffs(shard, ms(*n)).is_empty()).collect::<Vec<_>>()
+    };
+    shard.track(&topic(0), "a", b"{}", ms(1)).unwrap();
+    assert_eq!(diffs(&mut shard, ms(1)).len(), 1, "the first at once");
+    shard.track(&topic(0), "b", b"{}", ms(2)).unwrap();
+    shard.track(&topic(0), "c", b"{}", ms(3)).unwrap();
+    // 2,000 observers and one change took 21 ms, and 22 ms are behind two.
+    assert_eq!(told_at(&mut shard, 3), [22]);
+    shard.track(&topic(0), "d", b"{}", ms(100)).unwrap();
+    assert_eq!(told_at(&mut shard, 100), [100], "at once again");
+}
