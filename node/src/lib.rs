@@ -46,11 +46,14 @@ mod wire_format;
 
 pub use app::{
     Accepted, App, Channel, ChannelGone, ChannelHandle, Connect, Error, Joined, NodeHandle,
-    Outcome, Payload, Presence, PresenceEvent, PresenceWatch, Reason, Refused, Reply, ReplyRef,
-    SendError, Socket, TrackError,
+    Outcome, Payload, Presence, PresenceEvent, PresencePage, PresenceWatch, Reason, Refused, Reply,
+    ReplyRef, SendError, Socket, TrackError,
 };
 pub use commands::{run_app, runners};
 pub use config::Config;
 pub use node::{Node, NodeEnd, StartError};
-pub use presence::{InvalidNodeName, InvalidTopic, NodeName, Topic, TrackError as NotListed};
+pub use presence::{
+    Count, InvalidNodeName, InvalidTopic, NodeName, Topic, Total, TrackError as NotListed,
+};
+pub use tracker::PresenceTotals;
 pub use transport::BindError;

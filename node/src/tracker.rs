@@ -4,6 +4,7 @@
 //! the shards' deadlines and publishes their diffs to the registry.
 
 mod counts;
+mod totals;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -26,6 +27,8 @@ use crate::{
     pubsub::{Broadcast, Flush, Payload, Registry, Routes, count_version},
     wire_format::encode,
 };
+
+pub use totals::PresenceTotals;
 
 /// The node's monotonic clock, as the cores count it.
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +137,8 @@ pub(crate) struct State {
 /// One page of a topic's list, rendered.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Keys in all.
-    pub(crate) count: usize,
+    /// How many there are in all.
+    pub(crate) count: Count,
     /// `{key: {"metas": […]}}`.
     pub(crate) presences: Bytes,
     /// The last key of the page, if there are more.
@@ -285,15 +288,15 @@ impl Tracker {
                 (entry.key.to_owned(), Box::<[u8]>::from(entry.meta), entry.reference)
             };
             let entries: Vec<_> = page.entries.iter().map(owned).collect();
-            (shard.count(topic).keys, entries, page.next.map(ToOwned::to_owned))
+            (shard.count(topic), entries, page.next.map(ToOwned::to_owned))
         });
         let metas = entries.iter().map(|(key, meta, reference)| (&**key, &**meta, *reference));
         Listing { count, presences: render_state(metas), next }
     }
 
-    /// How many keys are on a topic.
-    pub(crate) fn count(&self, topic: &Topic) -> usize {
-        self.with(self.shard_of(topic), |shard| shard.count(topic).keys)
+    /// How many are on a topic.
+    pub(crate) fn count(&self, topic: &Topic) -> Count {
+        self.with(self.shard_of(topic), |shard| shard.count(topic))
     }
 
     /// `{"metas": […]}` of one key; `None` when nobody is there under it.
@@ -310,7 +313,7 @@ impl Tracker {
         })
     }
 
-    /// The first topics with presences that start so, by name, with their keys' count.
+    /// The first topics with presences that start so, by name, with their counts.
     pub(crate) fn topics(&self, prefix: &str, limit: usize) -> BTreeMap<Topic, Count> {
         let mut first = BTreeMap::new();
         for shard in 0..self.shards() {

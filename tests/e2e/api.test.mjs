@@ -134,15 +134,20 @@ story("presence is listed by topic, by page and by key", async (stage) => {
   }
   assert.deepEqual(paged, keys);
 
+  await (await stage.phoenix(nodes[1], { user: "user07" })).join(ROOM, { meta: { i: 7 } });
+  const counted = { topic: ROOM, count: 25, entries: 26 };
+  await until("the second tab is counted", async () => (await nodes[0].presence(ROOM)).entries === 26);
+  assert.deepEqual((await nodes[0].call(`${path}?count=true`)).json, counted);
+
   const { status, json } = await nodes[0].call(`${path}/user07`);
   assert.equal(status, 200);
-  assert.deepEqual(json.metas.map((meta) => meta.i), [7]);
+  assert.deepEqual(json.metas.map((meta) => meta.i), [7, 7]);
   assert.equal(failure(await nodes[0].call(`${path}/nobody`)), "404 not_present");
 });
 
 story("a topic in which nobody is, is an empty one", async (stage) => {
   const node = await stage.alone();
-  assert.deepEqual(await node.presence("room:empty"), { topic: "room:empty", count: 0, presences: {} });
+  assert.deepEqual(await node.presence("room:empty"), { topic: "room:empty", count: 0, entries: 0, presences: {} });
 });
 
 story("topics and keys in paths are percent-encoded", async (stage) => {
@@ -191,14 +196,14 @@ story("topics are listed with subscribers and presences, of the cluster or of on
   const topics = async (query) => {
     const { topics, missing } = (await nodes[0].call(`/api/topics${query}`)).json;
     assert.deepEqual(missing, []);
-    return topics.map(({ topic, subscribers, presences }) => `${topic} ${subscribers} ${presences}`);
+    return topics.map(({ topic, subscribers, presences, entries }) => `${topic} ${subscribers} ${presences} ${entries}`);
   };
-  const all = ["room:0 1 1", "room:1 1 1", "room:2 1 1", "room:lobby 3 1"];
+  const all = ["room:0 1 1 1", "room:1 1 1 1", "room:2 1 1 1", "room:lobby 3 1 3"];
   await until("all are listed", async () => JSON.stringify(await topics("")) === JSON.stringify(all));
-  assert.deepEqual(await topics("?prefix=room:l"), ["room:lobby 3 1"]);
+  assert.deepEqual(await topics("?prefix=room:l"), ["room:lobby 3 1 3"]);
   assert.deepEqual(await topics("?limit=2"), all.slice(0, 2));
   const own = await topics("?scope=node&prefix=room:l");
-  assert.deepEqual(own, ["room:lobby 1 1"]);
+  assert.deepEqual(own, ["room:lobby 1 1 3"]);
   assert.deepEqual(await topics("?prefix=nothing"), []);
 });
 
@@ -225,6 +230,13 @@ story("the cluster is shown as the node sees it", async (stage) => {
   for (const key of ["incarnation", "version", "rtt_ms", "queued_bytes", "presence_lag", "lag_ms", "via", "agreement"]) assert.ok(key in peer, key);
   assert.ok(peer.rtt_ms > 0 && peer.rtt_ms < 1000);
   await until("they have compared what they list", async () => (await nodes[0].members())[1].agreement === true, { seconds: 20 });
+  for (const [i, user] of [[0, "ann"], [1, "bob"], [1, "cid"]]) await (await stage.phoenix(nodes[i], { user })).join(ROOM);
+  await until("all agree on who is listed where", async () => {
+    const { agreement, presence, members } = (await nodes[0].call("/api/cluster")).json;
+    const seen = [agreement, presence, ...members.map(({ presences, presence_topics }) => [presences, presence_topics])];
+    if (JSON.stringify(seen) === JSON.stringify([true, { topics: 1, entries: 3 }, [1, 1], [2, 1]])) return true;
+    throw new Error(JSON.stringify(seen));
+  }, { seconds: 20 });
 });
 
 story("incarnations survive a JSON reader whose numbers are doubles", async (stage) => {

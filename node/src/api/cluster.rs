@@ -4,13 +4,16 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Json, extract::State};
 use cluster::Member;
+use presence::{NodeName, Total};
 use serde_json::{Value, json};
 
-use crate::node::Shared;
+use crate::{node::Shared, tracker::PresenceTotals};
 
 /// This node, and the cluster as it sees it.
 pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let members = shared.peers.members().await;
+    let totals = shared.tracker.totals();
+    let held = listed(&totals, &shared.name);
     let own = json!({
         "name": shared.name.as_str(),
         "incarnation": shared.peers.incarnation(),
@@ -25,10 +28,12 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "presence_lag": 0,
         "lag_ms": 0,
         "via": null,
+        "presences": held.entries,
+        "presence_topics": held.topics,
         "agreement": null,
     });
     let mut list = vec![own];
-    list.extend(members.iter().map(|member| describe(&shared, member)));
+    list.extend(members.iter().map(|member| describe(&shared, member, &totals)));
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     Json(json!({
         "node": {
@@ -47,11 +52,14 @@ pub(super) async fn get(State(shared): State<Arc<Shared>>) -> Json<Value> {
             "missing": suspected.missing,
             "members": suspected.members,
         })),
+        "agreement": agreement(&members),
+        "presence": { "topics": totals.cluster.topics, "entries": totals.cluster.entries },
         "interest": { "topics_of_peers": shared.routes.topics() },
     }))
 }
 
-fn describe(shared: &Shared, member: &Member) -> Value {
+fn describe(shared: &Shared, member: &Member, totals: &PresenceTotals) -> Value {
+    let held = listed(totals, &member.replica.name);
     let link = shared.links.get(member.node);
     let state = match (member.up, member.suspect) {
         (true, false) => "up",
@@ -73,8 +81,25 @@ fn describe(shared: &Shared, member: &Member) -> Value {
         "presence_lag": member.lag,
         "lag_ms": u64::try_from(member.stale.as_millis()).unwrap_or(u64::MAX),
         "via": member.via.as_ref().map(presence::NodeName::as_str),
+        "presences": held.entries,
+        "presence_topics": held.topics,
         "agreement": member.agrees,
     })
+}
+
+/// What a node has that is listed.
+fn listed(totals: &PresenceTotals, name: &NodeName) -> Total {
+    totals.nodes.get(name).copied().unwrap_or_default()
+}
+
+/// Whether all nodes that are up list the same: as each that this one agrees with does, they agree with
+/// each other. `None` while one has not been compared with.
+fn agreement(members: &[Member]) -> Option<bool> {
+    let mut answers = members.iter().filter(|member| member.up).map(|member| member.agrees);
+    if answers.clone().any(|agrees| agrees == Some(false)) {
+        return Some(false);
+    }
+    answers.all(|agrees| agrees == Some(true)).then_some(true)
 }
 
 /// Where the peer said that clients connect.

@@ -8,7 +8,7 @@ use axum::{
     response::IntoResponse,
 };
 use bytes::Bytes;
-use presence::Topic;
+use presence::{Count, Topic};
 
 use crate::{
     api::{
@@ -25,7 +25,7 @@ const LIMIT: usize = 1_000;
 /// Keys in an answer at most.
 const LIMIT_MAX: usize = 10_000;
 
-/// Who is on a topic, by key, on any node.
+/// Who is on a topic, by key, on any node; or only how many, if the query asks for that.
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Path(topic): Path<String>,
@@ -33,12 +33,16 @@ pub(super) async fn list(
 ) -> Result<impl IntoResponse, ApiError> {
     let topic = parse_topic(&topic)?;
     let query: BTreeMap<String, String> = pairs(&query.unwrap_or_default()).collect();
+    if query.get("count").is_some_and(|count| matches!(count.as_str(), "" | "true" | "1")) {
+        let mut body = head(&topic, shared.tracker.count(&topic));
+        body.push(b'}');
+        return Ok(json(body.into()));
+    }
     let limit = query::limit(query.get("limit"), LIMIT, LIMIT_MAX)?;
     let after = query.get("after").map(String::as_str);
     let listing = shared.tracker.list(&topic, after, limit);
-    let mut body = b"{\"topic\":".to_vec();
-    push_json_string(&mut body, topic.as_str());
-    body.extend_from_slice(format!(",\"count\":{},\"presences\":", listing.count).as_bytes());
+    let mut body = head(&topic, listing.count);
+    body.extend_from_slice(b",\"presences\":");
     body.extend_from_slice(&listing.presences);
     if let Some(next) = listing.next {
         body.extend_from_slice(b",\"next\":");
@@ -61,6 +65,15 @@ pub(super) async fn get(
             Err(ApiError::new(StatusCode::NOT_FOUND, "not_present", why))
         }
     }
+}
+
+/// What an answer begins with: how many there are.
+fn head(topic: &Topic, count: Count) -> Vec<u8> {
+    let mut body = b"{\"topic\":".to_vec();
+    push_json_string(&mut body, topic.as_str());
+    let Count { keys, entries } = count;
+    body.extend_from_slice(format!(",\"count\":{keys},\"entries\":{entries}").as_bytes());
+    body
 }
 
 pub(super) fn parse_topic(topic: &str) -> Result<Topic, ApiError> {

@@ -7,6 +7,7 @@ use axum::{
     extract::{RawQuery, State},
 };
 use cluster::wire::{self, TopicsRequest};
+use presence::Count;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -25,7 +26,7 @@ const LIMIT_MAX: usize = 10_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// (subscribers, presences) by topic.
-type Counts = BTreeMap<String, (u64, usize)>;
+type Counts = BTreeMap<String, (u64, Count)>;
 
 /// Topics that start so, the first ones by name, with their subscribers and presences.
 pub(super) async fn list(
@@ -49,10 +50,10 @@ pub(super) async fn list(
     let missing =
         if whole { ask_peers(&shared, &prefix, limit, &mut counts).await } else { Vec::new() };
     for (topic, count) in shared.tracker.topics(&prefix, limit) {
-        counts.entry(topic.to_string()).or_default().1 = count.keys;
+        counts.entry(topic.to_string()).or_default().1 = count;
     }
-    let topics = counts.into_iter().take(limit).map(|(topic, (subscribers, presences))| {
-        json!({ "topic": topic, "subscribers": subscribers, "presences": presences })
+    let topics = counts.into_iter().take(limit).map(|(topic, (subscribers, Count { keys, entries }))| {
+        json!({ "topic": topic, "subscribers": subscribers, "presences": keys, "entries": entries })
     });
     Ok(Json(json!({ "topics": topics.collect::<Vec<_>>(), "missing": missing })))
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Keys in one list.
-const LIST_MAX: usize = 10_000;
+pub(super) const LIST_MAX: usize = 10_000;
 
 /// A running node, for the application's own tasks. Cloning it copies a pointer.
 ///
@@ -106,8 +106,12 @@ impl fmt::Debug for NodeHandle {
 }
 
 /// Who is online on which topic, on any node: what this node knows, without asking another.
+///
+/// That is what another node knew a moment ago: a round trip while all is well. How far this node is
+/// behind each other one, `GET /api/cluster` says: `presence_lag` and `lag_ms` by member, and
+/// `agreement`, whether all list the same right now.
 #[derive(Clone, Copy, Debug)]
-pub struct Presence<'a>(&'a NodeHandle);
+pub struct Presence<'a>(pub(super) &'a NodeHandle);
 
 impl Presence<'_> {
     /// Who is on a topic: `{key: {"metas": [meta, …]}}`, the first 10,000 keys in their order.
@@ -122,7 +126,7 @@ impl Presence<'_> {
 
     /// How many keys are on a topic.
     pub fn count(&self, topic: &Topic) -> usize {
-        self.0.0.tracker.count(topic)
+        self.0.0.tracker.count(topic).keys
     }
 
     /// The first `limit` topics with presences whose names start with `prefix`, with their keys' count.

@@ -14,6 +14,7 @@ mod error;
 mod handle;
 mod inbox;
 mod payload;
+mod queries;
 mod seat;
 mod socket;
 mod tap;
@@ -28,6 +29,7 @@ pub use connect::{Accepted, Connect};
 pub use error::{ChannelGone, Error, Refused, SendError, TrackError};
 pub use handle::{NodeHandle, Presence, PresenceEvent, PresenceWatch};
 pub use payload::Payload;
+pub use queries::PresencePage;
 pub use socket::{ChannelHandle, ReplyRef, Socket};
 
 pub(crate) use builder::{Decision, Door, Erased, Host, run_beside};

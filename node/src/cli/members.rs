@@ -15,11 +15,13 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Columns: LINK whether bytes flow to it now, RTT the round trip, QUEUED bytes that wait for it,
-LAG its presence changes that are still missing here, AGREES whether both list the same presences.
+LAG its presence changes that are still missing here, PRESENCES its clients that are listed,
+AGREES whether both list the same presences.
 
 Examples:
   wingbeat members
   wingbeat members --url http://10.0.0.7:4000
+  wingbeat members --json | jq .agreement      whether all nodes list the same right now
   wingbeat members --json | jq -r '.members[] | select(.state == \"up\") | .name'")]
 pub struct MembersArgs {
     /// Print the node's answer as JSON
@@ -34,6 +36,8 @@ struct Answer {
     node: Asked,
     members: Vec<Member>,
     partition_suspected: Option<Suspected>,
+    /// Whether all nodes list the same presences.
+    agreement: Option<bool>,
 }
 
 /// Members are missing that have not said goodbye.
@@ -62,6 +66,8 @@ struct Member {
     rtt_ms: Option<f64>,
     queued_bytes: u64,
     presence_lag: u64,
+    #[serde(default)]
+    presences: u64,
     agreement: Option<bool>,
 }
 
@@ -72,7 +78,7 @@ impl MembersArgs {
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
         let answer = client.get("/api/cluster").await?;
-        let Answer { node, members, partition_suspected } = client.decode(&answer)?;
+        let Answer { node, members, partition_suspected, agreement } = client.decode(&answer)?;
         if self.json {
             terminal.out.write_all(&answer)?;
             writeln!(terminal.out)?;
@@ -99,17 +105,24 @@ impl MembersArgs {
             Column::Right("RTT"),
             Column::Right("QUEUED"),
             Column::Right("LAG"),
+            Column::Right("PRESENCES"),
             Column::Left("AGREES"),
         ]);
         for member in members {
             table.row(member.cells());
         }
-        Ok(table.write(terminal.out)?)
+        table.write(terminal.out)?;
+        let agree = match agreement {
+            Some(true) => "all nodes list the same presences",
+            Some(false) => "not all nodes list the same presences right now",
+            None => "not all nodes have compared their presences yet",
+        };
+        Ok(writeln!(terminal.out, "\n{agree}")?)
     }
 }
 
 impl Member {
-    fn cells(self) -> [String; 10] {
+    fn cells(self) -> [String; 11] {
         let absent = || "-".to_owned();
         let named = |text: Option<String>| text.filter(|t| !t.is_empty()).unwrap_or_else(absent);
         let answer = |yes: Option<bool>| match yes {
@@ -128,6 +141,7 @@ impl Member {
             self.rtt_ms.map_or_else(absent, |ms| format!("{ms:.1} ms")),
             self.queued_bytes.to_string(),
             self.presence_lag.to_string(),
+            self.presences.to_string(),
             answer(self.agreement),
         ]
     }

@@ -179,6 +179,15 @@ fn who_says_when_nobody_or_one_key_is_not_there() {
 }
 
 #[test]
+fn who_counts_without_listing() {
+    let body = r#"{"topic":"t","count":2,"entries":3}"#;
+    let node = Node::answering([ok(body), ok(body)]);
+    assert_eq!(node.run(&["who", "t", "--count"]), printed("2 keys, 3 entries\n"));
+    assert_eq!(node.run(&["who", "t", "--count", "--json"]), printed(&format!("{body}\n")));
+    assert!(node.requests()[0].starts_with("GET /api/presence/t?count=true "));
+}
+
+#[test]
 fn a_watch_shows_who_is_there_then_each_change_until_the_node_goes() {
     let events = concat!(
         "event: presence_state\ndata: {\"topic\":\"t\",\"presences\":{\"ann\":{\"metas\":[{\"phx_ref\":\"1\"}]}}}\n\n",
@@ -229,10 +238,13 @@ fn a_broadcast_carries_its_payload_byte_for_byte() {
 
 #[test]
 fn topics_are_a_table_and_nodes_left_out_are_told() {
-    let body = r#"{"topics":[{"topic":"room:1","subscribers":12,"presences":3}],"missing":["n3"]}"#;
+    let body = r#"{"topics":[{"topic":"room:1","subscribers":12,"presences":3,"entries":14}],"missing":["n3"]}"#;
     let node = Node::answering([ok(body), ok(body)]);
     let people = node.run(&["topics", "room:"]);
-    assert_eq!(people.out, "TOPIC   SUBSCRIBERS  PRESENCES\nroom:1           12          3\n");
+    assert_eq!(
+        people.out,
+        "TOPIC   SUBSCRIBERS  PRESENCES  ENTRIES\nroom:1           12          3       14\n"
+    );
     assert_eq!(people.err, "not counted, no answer: n3\n");
     assert_eq!(node.run(&["topics", "--scope", "node", "--json"]), printed(&format!("{body}\n")));
     let requests = node.requests();
@@ -245,7 +257,7 @@ fn members_are_shown_as_the_node_sees_them() {
     let body = r#"{"node":{"name":"a","incarnation":7,"region":null,"version":"0.1.0","address":"127.0.0.1:4400","uptime_seconds":62},
         "members":[
         {"name":"a","incarnation":7,"address":"127.0.0.1:4400","state":"self","region":"","version":"0.1.0","linked":false,"rtt_ms":null,"queued_bytes":0,"presence_lag":0,"agreement":null},
-        {"name":"b","incarnation":8,"address":"127.0.0.1:4401","state":"suspect","region":"eu","version":null,"linked":true,"rtt_ms":0.43,"queued_bytes":12,"presence_lag":3,"agreement":true}],
+        {"name":"b","incarnation":8,"address":"127.0.0.1:4401","state":"suspect","region":"eu","version":null,"linked":true,"rtt_ms":0.43,"queued_bytes":12,"presence_lag":3,"presences":250,"agreement":true}],"agreement":true,
         "partition_suspected":{"seconds":75,"missing":1,"members":3},"interest":{"topics":4}}"#;
     let node = Node::answering([ok(body)]);
     let expected = "\
@@ -253,9 +265,11 @@ as seen by a, up 1m 2s
 
 partition suspected: 1 of 3 members is missing without a goodbye, for 1m 15s
 
-NAME  STATE    ADDRESS         REGION  VERSION  LINK     RTT  QUEUED  LAG  AGREES
-a     self     127.0.0.1:4400  -       0.1.0    -          -       0    0  -
-b     suspect  127.0.0.1:4401  eu      -        yes   0.4 ms      12    3  yes
+NAME  STATE    ADDRESS         REGION  VERSION  LINK     RTT  QUEUED  LAG  PRESENCES  AGREES
+a     self     127.0.0.1:4400  -       0.1.0    -          -       0    0          0  -
+b     suspect  127.0.0.1:4401  eu      -        yes   0.4 ms      12    3        250  yes
+
+all nodes list the same presences
 ";
     assert_eq!(node.run(&["members"]), printed(expected));
 }

@@ -10,7 +10,7 @@ use super::{
     url::percent,
 };
 
-/// List topics, with their subscribers and presences
+/// List topics, with their subscribers, presences (by key) and entries (one key may have several)
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -57,6 +57,8 @@ struct Counts {
     topic: String,
     subscribers: u64,
     presences: u64,
+    #[serde(default)]
+    entries: u64,
 }
 
 impl TopicsArgs {
@@ -82,9 +84,12 @@ impl TopicsArgs {
             Column::Left("TOPIC"),
             Column::Right("SUBSCRIBERS"),
             Column::Right("PRESENCES"),
+            Column::Right("ENTRIES"),
         ]);
-        for Counts { topic, subscribers, presences } in topics {
-            table.row([topic, subscribers.to_string(), presences.to_string()]);
+        for Counts { topic, subscribers, presences, entries } in topics {
+            let counts = [subscribers, presences, entries].map(|count| count.to_string());
+            let [subscribers, presences, entries] = counts;
+            table.row([topic, subscribers, presences, entries]);
         }
         table.write(terminal.out)?;
         if !missing.is_empty() {

@@ -28,6 +28,7 @@ Examples:
   wingbeat who room:lobby
   wingbeat who room:lobby --key ann         one key; exit code 1 if it is not there
   wingbeat who room:lobby --watch
+  wingbeat who room:lobby --count           how many, in rooms of any size
   wingbeat who room:lobby --json | jq '.presences | keys'
 
 Exit codes: 3 when the node goes away while watching")]
@@ -40,6 +41,9 @@ pub struct WhoArgs {
     /// Go on, and show each change
     #[arg(long)]
     watch: bool,
+    /// Show how many there are, and not who
+    #[arg(long, conflicts_with_all = ["watch", "key", "limit"])]
+    count: bool,
     /// Show at most so many keys
     #[arg(
         long,
@@ -62,6 +66,13 @@ struct Page {
     next: Option<String>,
 }
 
+/// How many are on a topic.
+#[derive(Deserialize)]
+struct Counted {
+    count: u64,
+    entries: u64,
+}
+
 /// The data of an event `presence_state`.
 #[derive(Deserialize)]
 struct State {
@@ -76,6 +87,7 @@ impl WhoArgs {
     ) -> Result<(), Failure> {
         match &self.key {
             _ if self.watch => self.watch(client, terminal).await,
+            _ if self.count => self.count(client, terminal).await,
             Some(key) => self.one(key, client, terminal).await,
             None => self.list(client, terminal).await,
         }
@@ -105,6 +117,18 @@ impl WhoArgs {
         let mut table = table();
         add_rows(&mut table, key, &metas);
         Ok(table.write(terminal.out)?)
+    }
+
+    async fn count(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let path = format!("/api/presence/{}?count=true", percent(self.topic.as_str()));
+        let answer = client.get(&path).await?;
+        let Counted { count, entries } = client.decode(&answer)?;
+        if self.json {
+            terminal.out.write_all(&answer)?;
+            writeln!(terminal.out)?;
+            return Ok(());
+        }
+        Ok(writeln!(terminal.out, "{count} keys, {entries} entries")?)
     }
 
     async fn list(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Count, Shard};
-use crate::{NodeIx, Time, Topic, index::Roster, owner::Owners};
+use crate::{NodeIx, NodeName, Time, Topic, index::Roster, owner::Owners};
 
 /// How much is listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl Shard {
         let members =
             index.id(topic).and_then(|id| index.roster(id)).map_or(0, |r| r.members().len());
         members == 0 && self.told(topic).1.is_empty()
+    }
+
+    /// The name of an owner that is known.
+    pub fn name_of(&self, ix: NodeIx) -> Option<&NodeName> {
+        self.store.owners.of(ix).map(|owner| &owner.replica.name)
     }
 
     /// How much is listed. Takes a time proportional to the owners, while none of those with
