@@ -80,7 +80,7 @@ fn describe(shared: &Shared, member: &Member, totals: &PresenceTotals) -> Value 
         "queued_bytes": link.as_ref().map_or(0, transport::Link::queued),
         "presence_lag": member.lag,
         "lag_ms": u64::try_from(member.stale.as_millis()).unwrap_or(u64::MAX),
-        "via": member.via.as_ref().map(presence::NodeName::as_str),
+        "via": member.via.as_ref().map(NodeName::as_str),
         "presences": held.entries,
         "presence_topics": held.topics,
         "agreement": member.agrees,
