@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn diffs_of_large_rooms_come_seldomer_within_bounds() {
         let config = Config::default();
-        let micros = |observers, changes| config.flush_pause(observers, changes).as_micros() as u64;
+        let micros = |observers, changes| config.flush_pause(observers, changes).as_micros();
         assert_eq!(micros(1, 1), 5000);
         assert_eq!(micros(400, 4), 5000, "small ones as often as ever");
         assert_eq!(micros(1000, 2), 11_000);

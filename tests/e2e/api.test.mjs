@@ -234,7 +234,7 @@ story("the cluster is shown as the node sees it", async (stage) => {
   await until("all agree on who is listed where", async () => {
     const { agreement, presence, members } = (await nodes[0].call("/api/cluster")).json;
     const seen = [agreement, presence, ...members.map(({ presences, presence_topics }) => [presences, presence_topics])];
-    if (JSON.stringify(seen) === JSON.stringify([true, { topics: 1, entries: 3 }, [1, 1], [2, 1]])) return true;
+    if (JSON.stringify(seen) === JSON.stringify([true, { entries: 3, topics: 1 }, [1, 1], [2, 1]])) return true;
     throw new Error(JSON.stringify(seen));
   }, { seconds: 20 });
 });

@@ -185,11 +185,11 @@ proptest! {
                 }
             }
             for event in drain(&mut shard, now) {
-                if let Event::Count { topic, version, count } = event {
-                    if let Some((before, _, last)) = known.insert(topic, (version, count, now)) {
-                        prop_assert!(version > before);
-                        prop_assert!(now.since(last) >= Duration::from_millis(100));
-                    }
+                if let Event::Count { topic, version, count } = event
+                    && let Some((before, _, last)) = known.insert(topic, (version, count, now))
+                {
+                    prop_assert!(version > before);
+                    prop_assert!(now.since(last) >= Duration::from_millis(100));
                 }
             }
             let (all, owners) = recomputed(&shard, &topics);
