@@ -36,6 +36,7 @@ mod framing;
 mod mailboxes;
 mod node;
 mod peers;
+mod prefix;
 mod publisher;
 mod socket;
 mod sockets;
@@ -46,8 +47,8 @@ mod wire_format;
 
 pub use app::{
     Accepted, App, Channel, ChannelGone, ChannelHandle, Connect, Error, Joined, NodeHandle,
-    Outcome, Payload, Presence, PresenceEvent, PresencePage, PresenceWatch, Reason, Refused, Reply,
-    ReplyRef, SendError, Socket, TrackError,
+    Outcome, Payload, PrefixWatch, Presence, PresenceEvent, PresencePage, PresenceWatch, Reason,
+    Refused, Reply, ReplyRef, SendError, Socket, TrackError,
 };
 pub use commands::{run_app, runners};
 pub use config::Config;

@@ -4,6 +4,7 @@
 //! the shards' deadlines and publishes their diffs to the registry.
 
 mod counts;
+mod openings;
 mod totals;
 
 use std::{
@@ -28,6 +29,7 @@ use crate::{
     wire_format::encode,
 };
 
+pub(crate) use openings::{Openings, TOPICS_MAX};
 pub use totals::PresenceTotals;
 
 /// The node's monotonic clock, as the cores count it.
@@ -58,6 +60,7 @@ pub(crate) struct Tracker {
     deadline: AtomicU64,
     registry: Arc<Registry>,
     routes: Arc<Routes>,
+    followers: openings::Followers,
     /// A deadline came nearer.
     pub(crate) wake: Notify,
     /// An own feed has grown: the peers are to be told.
@@ -169,6 +172,7 @@ impl Tracker {
             deadline: AtomicU64::new(u64::MAX),
             registry,
             routes,
+            followers: openings::Followers::default(),
             wake: Notify::new(),
             changed: Notify::new(),
         })
@@ -206,7 +210,7 @@ impl Tracker {
                 Event::Count { topic, version, count } => {
                     seat.counts.push_back((topic, version, count));
                 }
-                Event::Opened { .. } => {}
+                Event::Opened { topic } => self.opened(&topic),
             }
         }
         let deadline = seat.shard.poll_timeout();

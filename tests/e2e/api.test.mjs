@@ -296,6 +296,30 @@ story("subscribe with presence=true streams the state and each diff", async (sta
   assert.deepEqual([diff.data.topic, Object.keys(diff.data.joins), Object.keys(diff.data.leaves)], [ROOM, [], ["ann"]]);
 });
 
+story("subscribe with a prefix streams the presence of each topic that opens, on any node", async (stage) => {
+  const nodes = await stage.cluster(2);
+  const ann = await stage.phoenix(nodes[1], { user: "ann" });
+  await ann.join("room:a");
+  await ann.join("lobby");
+  await until("she is listed", async () => (await nodes[0].present("room:a")).length === 1);
+  const events = await Events.open(stage, nodes[0], "/api/subscribe?prefix=room:&presence=true");
+  const told = async () => {
+    const { event, data } = await events.next();
+    const keys = (of) => Object.keys(of ?? {}).join();
+    return [event, data.topic, keys(data.presences), keys(data.joins), keys(data.leaves)].join(" ").trimEnd();
+  };
+  assert.equal(await told(), "presence_state room:a ann");
+  const room = await ann.join("room:b");
+  assert.equal(await told(), "presence_state room:b ann");
+  await (await stage.phoenix(nodes[0], { user: "bob" })).join("room:b");
+  assert.equal(await told(), "presence_diff room:b  bob");
+  await room.leave();
+  assert.equal(await told(), "presence_diff room:b   ann");
+  for (const query of ["prefix=room:", "prefix=a&presence=true&topic=b", "prefix=a&presence=true&events=b"]) {
+    assert.equal(failure(await nodes[0].call(`/api/subscribe?${query}`)), "400 bad_prefix");
+  }
+});
+
 // --- connections ----------------------------------------------------------------------------------
 
 story("a request whose head does not come is given up after 10 s", async (stage) => {

@@ -2,6 +2,7 @@
 //!
 //! Events have no `id` yet, so `Last-Event-ID` says nothing: it is left for a later release.
 
+mod prefix;
 mod wanted;
 
 use std::{
@@ -24,6 +25,7 @@ use presence::Topic;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::warn;
 
+use prefix::PrefixEvents;
 use wanted::Wanted;
 
 use crate::{
@@ -51,9 +53,13 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
 ) -> Result<Response<Body>, ApiError> {
     let request = Request::parse(&query.unwrap_or_default())?;
-    let mut events = Events::new(&shared, peer, request);
-    std::future::poll_fn(|cx| events.poll_ready(cx)).await;
-    let body = Body::from_stream(events);
+    let body = if let Some(prefix) = &request.prefix {
+        Body::from_stream(PrefixEvents::new(&shared, peer, prefix))
+    } else {
+        let mut events = Events::new(&shared, peer, request);
+        std::future::poll_fn(|cx| events.poll_ready(cx)).await;
+        Body::from_stream(events)
+    };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     for (name, value) in
@@ -68,6 +74,8 @@ pub(super) async fn get(
 #[derive(Debug, Default)]
 struct Request {
     topics: Vec<Topic>,
+    /// Who is there on all topics that start so, instead.
+    prefix: Option<String>,
     /// Who is there, too.
     presence: bool,
     wanted: Wanted,
@@ -79,6 +87,7 @@ impl Request {
         for (name, value) in pairs(query) {
             match name.as_str() {
                 "topic" => request.topics.push(parse_topic(&value)?),
+                "prefix" => request.prefix = Some(value),
                 "presence" => request.presence = value == "true" || value == "1",
                 "events" => request.wanted.add(&value)?,
                 _ => {}
@@ -86,12 +95,26 @@ impl Request {
         }
         request.topics.sort();
         request.topics.dedup();
+        if request.prefix.is_some() {
+            if request.presence && request.topics.is_empty() && request.wanted.is_all() {
+                return Ok(request);
+            }
+            let why =
+                "a prefix is for presence alone: ?prefix=a&presence=true, without topics or events";
+            return Err(ApiError::bad_request("bad_prefix", why));
+        }
         if (1..=TOPICS_MAX).contains(&request.topics.len()) {
             return Ok(request);
         }
         let why = format!("want 1 to {TOPICS_MAX} topics: ?topic=a&topic=b");
         Err(ApiError::bad_request("bad_topics", why))
     }
+}
+
+fn keep_alive() -> Interval {
+    let mut keep_alive = interval(KEEP_ALIVE);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    keep_alive
 }
 
 /// The events of some topics, encoded.
@@ -116,17 +139,15 @@ struct Followed {
 
 impl Events {
     fn new(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Self {
-        let Request { topics, presence, wanted } = request;
+        let Request { topics, presence, wanted, prefix: _ } = request;
         let mailbox = Mailbox::new(shared.config.limits.mailbox_bytes.bytes(), Outlet::Owner);
-        let mut keep_alive = interval(KEEP_ALIVE);
-        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut events = Self {
             shared: Arc::clone(shared),
             peer,
             topics: Vec::new(),
             wanted,
             unconfirmed: 0,
-            keep_alive,
+            keep_alive: keep_alive(),
             done: false,
             _listed: shared.mailboxes.add(&mailbox),
             mailbox,

@@ -14,6 +14,7 @@ mod error;
 mod handle;
 mod inbox;
 mod payload;
+mod prefix;
 mod queries;
 mod seat;
 mod socket;
@@ -29,6 +30,7 @@ pub use connect::{Accepted, Connect};
 pub use error::{ChannelGone, Error, Refused, SendError, TrackError};
 pub use handle::{NodeHandle, Presence, PresenceEvent, PresenceWatch};
 pub use payload::Payload;
+pub use prefix::PrefixWatch;
 pub use queries::PresencePage;
 pub use socket::{ChannelHandle, ReplyRef, Socket};
 

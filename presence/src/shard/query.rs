@@ -93,6 +93,11 @@ impl Shard {
             .filter(|(_, count)| count.entries > 0)
     }
 
+    /// The topics with entries of any owner, shown or not, whose names start with `prefix`, in order.
+    pub fn known_topics<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Topic> + 'a {
+        self.store.index.with_prefix(prefix, None).map(|roster| &roster.name)
+    }
+
     /// What the observers of a topic were told, by key and reference, and the version of it:
     /// diffs with higher versions lead from here to the present. Without observers, the present.
     pub fn told<'a>(&'a self, topic: &Topic) -> (u64, Vec<Entry<'a>>) {

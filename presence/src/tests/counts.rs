@@ -118,6 +118,7 @@ fn topics_that_open_are_told_to_who_wants_it() {
     let first = shard.track(&topic(1), "k", b"{}", T0).unwrap();
     shard.track(&topic(0), "l", b"{}", T0).unwrap();
     assert_eq!(opened(&mut shard, T0), [topic(1)]);
+    assert!(shard.known_topics("room:").eq(&[topic(0), topic(1)]));
     shard.observe(&topic(1), T0);
     shard.untrack(first, T0);
     assert!(!shard.is_closed(&topic(1)), "observers have yet to be told");

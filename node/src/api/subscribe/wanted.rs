@@ -44,6 +44,11 @@ impl Wanted {
         Ok(())
     }
 
+    /// Whether none are left out.
+    pub(super) fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Leaves out the broadcasts that are not wanted. What is told of presence stays.
     pub(super) fn pick(&self, events: Bytes) -> Bytes {
         if self.0.is_empty() {

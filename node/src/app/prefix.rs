@@ -1,0 +1,165 @@
+//! Who comes to the topics of a prefix and goes.
+
+use std::{borrow::Cow, collections::VecDeque, fmt};
+
+use presence::Topic;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Payload,
+    handle::{Presence, PresenceEvent},
+};
+use crate::prefix::PrefixFeed;
+
+impl Presence<'_> {
+    /// Follows who comes to the topics whose names start with `prefix`, and goes.
+    ///
+    /// Of each topic with clients the state comes first, then its changes. What comes of two topics is in no
+    /// order. At most 10,000 topics are followed at a time: one more is left out until one of them has
+    /// emptied, and it has too. Each costs as much as a watch of its own, so follow what you need.
+    ///
+    /// ```
+    /// # use wingbeat::{NodeHandle, PresenceEvent};
+    /// # async fn run(node: NodeHandle) {
+    /// let mut watch = node.presence().watch_prefix("room:");
+    /// while let Some((topic, event)) = watch.next().await {
+    ///     match event {
+    ///         PresenceEvent::State(state) => println!("{topic}: {state}"),
+    ///         PresenceEvent::Diff(diff) => println!("{topic} changes: {diff}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn watch_prefix(&self, prefix: &str) -> PrefixWatch {
+        let feed = PrefixFeed::new(self.0.shared(), prefix);
+        PrefixWatch { prefix: prefix.into(), feed, ready: VecDeque::new() }
+    }
+}
+
+/// What [`Presence::watch_prefix`] gives.
+pub struct PrefixWatch {
+    prefix: Box<str>,
+    feed: PrefixFeed,
+    /// Events that came together with the last one.
+    ready: VecDeque<(Topic, PresenceEvent)>,
+}
+
+impl PrefixWatch {
+    /// The next change and its topic; `None` once the node stops. Changes of over `limits.mailbox_bytes` that
+    /// are not read are dropped, and a fresh [`PresenceEvent::State`] of their topic comes in their place.
+    /// Nothing is lost when this is given up.
+    pub async fn next(&mut self) -> Option<(Topic, PresenceEvent)> {
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                return Some(next);
+            }
+            let events = std::future::poll_fn(|cx| self.feed.poll_next(cx)).await.ok()?;
+            let events = std::str::from_utf8(&events).ok()?;
+            self.ready.extend(events.split_terminator("\n\n").filter_map(read));
+        }
+    }
+}
+
+impl fmt::Debug for PrefixWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrefixWatch").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// One server-sent event of presence.
+fn read(event: &str) -> Option<(Topic, PresenceEvent)> {
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        topic: Cow<'a, str>,
+        #[serde(borrow)]
+        presences: Option<&'a RawValue>,
+        #[serde(borrow)]
+        joins: Option<&'a RawValue>,
+        #[serde(borrow)]
+        leaves: Option<&'a RawValue>,
+    }
+    let (_, data) = event.split_once("\ndata: ")?;
+    let data: Data<'_> = serde_json::from_str(data).ok()?;
+    let topic = data.topic.parse().ok()?;
+    if let Some(state) = data.presences {
+        return Some((topic, PresenceEvent::State(Payload::raw_json(state.get().to_owned()))));
+    }
+    let (joins, leaves) = (data.joins?.get(), data.leaves?.get());
+    let diff = format!("{{\"joins\":{joins},\"leaves\":{leaves}}}");
+    Some((topic, PresenceEvent::Diff(Payload::raw_json(diff))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{Config, Node};
+
+    /// "topic =key", or "topic +key -key".
+    async fn next(watch: &mut PrefixWatch) -> String {
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), watch.next());
+        let (topic, event) = waited.await.expect("in time").expect("the node runs");
+        let names = |value: &Value, sign| {
+            let keys = value.as_object().expect("an object").keys();
+            keys.map(|key| format!(" {sign}{key}")).collect::<String>()
+        };
+        match event {
+            PresenceEvent::State(state) => {
+                format!("{topic}{}", names(&state.parse().expect("JSON"), "="))
+            }
+            PresenceEvent::Diff(diff) => {
+                let diff: Value = diff.parse().expect("JSON");
+                format!("{topic}{}{}", names(&diff["joins"], "+"), names(&diff["leaves"], "-"))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn topics_of_a_prefix_are_followed_from_their_first_client_on() {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let node = Node::start(config).await.expect("a node");
+        let handle = node.handle();
+        let track = |topic: &str, key| {
+            let topic = topic.parse().expect("a topic");
+            handle.shared().tracker.track(&topic, key, b"{}").expect("room")
+        };
+        let _others = (track("lobby", "ann"), track("roof:a", "ann"));
+        let ann = track("room:a", "ann");
+        let mut watch = handle.presence().watch_prefix("room:");
+        assert_eq!(next(&mut watch).await, "room:a =ann");
+        let _bob = track("room:b", "bob");
+        assert_eq!(next(&mut watch).await, "room:b =bob");
+        drop(ann);
+        assert_eq!(next(&mut watch).await, "room:a -ann");
+        let _ann = track("room:a", "ann");
+        assert_eq!(next(&mut watch).await, "room:a +ann");
+        node.stop().await;
+        assert_eq!(watch.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn rooms_that_come_and_go_leave_nothing_behind() {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let node = Node::start(config).await.expect("a node");
+        let handle = node.handle();
+        let mut watch = handle.presence().watch_prefix("room:");
+        for n in 0..300 {
+            let topic = format!("room:{n}").parse().expect("a topic");
+            let ann = handle.shared().tracker.track(&topic, "ann", b"{}").expect("room");
+            assert_eq!(next(&mut watch).await, format!("room:{n} =ann"));
+            drop(ann);
+            assert_eq!(next(&mut watch).await, format!("room:{n} -ann"));
+        }
+        assert!(handle.shared().registry.size().topics <= 65);
+        drop(watch);
+        assert_eq!(handle.shared().registry.size().topics, 0);
+        node.stop().await;
+    }
+}
