@@ -50,8 +50,11 @@ pub struct Config {
     /// How long an owner that goes down and up again and again may be held hidden. Zero shows it as
     /// soon as it is caught up with. Default 5 s.
     pub hold_down_max: Duration,
-    /// Joins and leaves in one [`crate::Diff`], at most; more are told in several. At least 2
-    /// (an update is both). Default 1,000.
+    /// How long an own entry without a client stays once its client has been seen elsewhere: until all
+    /// nodes have. Default 1 s.
+    pub retire_after: Duration,
+    /// Joins and leaves in one [`crate::Diff`], at most, but that those of one key that moves come
+    /// together; more are told in several. At least 2 (an update is both). Default 1,000.
     pub diff_events_max: usize,
     /// How long an interest outlives its last holder. Default 10 s.
     pub interest_linger: Duration,
@@ -76,6 +79,7 @@ impl Default for Config {
             count_interval: Duration::from_secs(1),
             reveal_timeout: Duration::from_secs(1),
             hold_down_max: Duration::from_secs(5),
+            retire_after: Duration::from_secs(1),
             diff_events_max: 1000,
             interest_linger: Duration::from_secs(10),
             interests_max: 1_000_000 / 16,

@@ -15,8 +15,8 @@ use std::{
 use crate::{
     Count, Event, Time, Topic,
     index::{Index, TopicId},
+    listed,
     owner::Owners,
-    shard::count_of,
 };
 
 /// Topics that are looked at between two inputs.
@@ -56,7 +56,7 @@ impl Counter {
             counted.observers = counted.observers.saturating_add(1);
             return;
         }
-        let told = index.roster(id).map(|roster| count_of(owners, roster)).unwrap_or_default();
+        let told = index.roster(id).map(|roster| listed::count(owners, roster)).unwrap_or_default();
         let (observers, version) = (NonZeroU32::MIN, self.base);
         let counted = Counted { observers, told, version, ready: Time::ZERO, due: None };
         self.topics.insert(id, counted);
@@ -158,7 +158,7 @@ impl Counter {
         let counted = self.topics.get_mut(&id)?;
         counted.due = None;
         let roster = index.count_anew(id)?;
-        let count = count_of(owners, roster);
+        let count = listed::count(owners, roster);
         if count == counted.told {
             return None;
         }

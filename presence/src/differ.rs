@@ -6,15 +6,24 @@
 //! keeps nothing: a bit per member says what observers know, and the next diffs look for members
 //! whose bit is wrong (`scan`). Which topics have to be looked at is found a few at a time
 //! (`sweeps`), so a large owner that goes down blocks nobody.
+//!
+//! Where entries of a key are detached, one may be told in place of another: what is told of such a
+//! key is told in one diff (`moves`), so no observer ever takes it for gone.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+mod changes;
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
+
+pub(crate) use self::changes::Old;
+use self::changes::{Changes, Told};
 use crate::{
-    Change, Config, Diff, Entry, NodeIx, Ref, Time, Topic,
-    feed::Held,
+    Config, Diff, Entry, Time, Topic,
     index::{Index, Member, TopicId},
+    listed::{self, is_listed},
     owner::{OwnerId, Owners},
-    range::Pair,
     table::Table,
 };
 
@@ -53,10 +62,21 @@ struct Watched {
 /// What an observed topic's next diffs are made of.
 #[derive(Debug, Default)]
 struct Work {
-    pending: BTreeMap<(OwnerId, u32), Option<Old>>,
+    pending: BTreeMap<(OwnerId, u32), Pending>,
+    /// Those of `pending` whose keys' changes are told together, by the keys' hashes.
+    moves: BTreeSet<(u64, OwnerId, u32)>,
     /// The first member whose bit may be wrong.
     scan: Option<usize>,
     due: Option<Turn>,
+}
+
+/// A slot that changed since the last diff.
+#[derive(Debug)]
+struct Pending {
+    /// What the key that observers were told hashes to, else that of its latest tenant.
+    key: u64,
+    /// What observers were told of it, if they were.
+    old: Option<Old>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,29 +111,6 @@ impl Queue {
     }
 }
 
-/// A value that observers were told and that is no longer there.
-#[derive(Debug)]
-pub(crate) struct Old {
-    pub(crate) owner: NodeIx,
-    pub(crate) incarnation: u64,
-    pub(crate) born: u64,
-    pub(crate) reference: Ref,
-    pub(crate) pair: Pair,
-}
-
-/// A diff being filled.
-#[derive(Debug, Default)]
-struct Changes {
-    joins: Vec<Change>,
-    leaves: Vec<Change>,
-}
-
-impl Changes {
-    fn len(&self) -> usize {
-        self.joins.len() + self.leaves.len()
-    }
-}
-
 impl Differ {
     /// One more observer; returns the version that it knows from [`Self::told`].
     pub(crate) fn observe(&mut self, topic: &Topic, owners: &Owners, index: &mut Index) -> u64 {
@@ -121,8 +118,9 @@ impl Differ {
         if !self.is_watched(id)
             && let Some(roster) = index.roster_mut(id)
         {
-            for member in roster.members_mut() {
-                member.told = owners.is_shown(member.owner);
+            for at in 0..roster.members().len() {
+                let told = is_listed(owners, roster, &roster.members()[at]);
+                roster.members_mut()[at].told = told;
             }
         }
         self.watched.grow_to(id.index() + 1, || None);
@@ -175,24 +173,54 @@ impl Differ {
         self.watched.get_mut(id.index())?.as_mut()
     }
 
-    /// A slot changed: `old` is what observers were told of it, if they were.
+    /// A slot changed: `old` is what observers were told of it, if they were; `key` what its key
+    /// hashes to.
     pub(crate) fn touch(
         &mut self,
         id: TopicId,
         at: (OwnerId, u32),
+        key: u64,
         old: Option<Old>,
-        is_shown: bool,
+        is_present: bool,
         now: Time,
     ) {
         let Some(Some(watched)) = self.watched.get_mut(id.index()) else {
             return;
         };
         // Nothing was told and nothing is to be told.
-        let is_moot = old.is_none() && !is_shown;
-        if is_moot || watched.pending(at).is_some() {
+        let is_moot = old.is_none() && !is_present;
+        if let Some(pending) = watched.work.as_mut().and_then(|work| work.pending.get_mut(&at)) {
+            if pending.old.is_none() {
+                pending.key = key;
+            }
+        } else if is_moot {
+            return;
+        } else {
+            watched.work(&mut self.due, id, now).pending.insert(at, Pending { key, old });
+        }
+        if let Some(work) = &mut watched.work
+            && work.has_moves(key)
+        {
+            work.moves.insert((key, at.0, at.1));
+        }
+    }
+
+    /// What is told next of these slots, whose keys have this hash, is told in one diff.
+    pub(crate) fn tell_together(
+        &mut self,
+        id: TopicId,
+        key: u64,
+        slots: impl Iterator<Item = (OwnerId, u32)>,
+    ) {
+        let Some(work) = self.watched_mut(id).and_then(|watched| watched.work.as_mut()) else {
+            return;
+        };
+        // Those that change from now on follow by themselves.
+        if work.has_moves(key) {
             return;
         }
-        watched.work(&mut self.due, id, now).pending.insert(at, old);
+        let Work { pending, moves, .. } = &mut **work;
+        moves.extend(slots.filter(|at| pending.contains_key(at)).map(|(who, at)| (key, who, at)));
     }
 
     /// The old value that is kept for a slot of a topic.
@@ -201,7 +229,8 @@ impl Differ {
         id: TopicId,
         at: (OwnerId, u32),
     ) -> Option<&mut Option<Old>> {
-        self.watched_mut(id)?.work.as_mut()?.pending.get_mut(&at)
+        let work = self.watched_mut(id)?.work.as_mut()?;
+        work.pending.get_mut(&at).map(|pending| &mut pending.old)
     }
 
     /// Another member took the place `pos`: the scan may not miss it.
@@ -265,9 +294,11 @@ impl Differ {
         if let Some(mut work) = watched.work.take() {
             work.due = None;
             let max = config.diff_events_max;
-            let (settled, pending_work) = work.settle(id, owners, index, max, &mut changes);
-            let compared = changes.len();
-            let (scanned, scan_work) = work.scan(id, owners, index, max, &mut changes);
+            let roster = index.roster_mut(id)?;
+            let mut told = Told { id, owners, roster, changes: &mut changes };
+            let (settled, pending_work) = work.settle(&mut told, max);
+            let compared = told.changes.len();
+            let (scanned, scan_work) = work.scan(&mut told, max);
             done += pending_work + scan_work + changes.len() - compared;
             if !settled || !scanned {
                 // The rest follows at once, behind the topics that are due already.
@@ -285,6 +316,26 @@ impl Differ {
         Some((diff, done))
     }
 
+    /// Whether observers of a topic were told last of an entry with this key, and its hash.
+    pub(crate) fn is_told(
+        &self,
+        id: TopicId,
+        key: &str,
+        hash: u64,
+        owners: &Owners,
+        index: &Index,
+    ) -> bool {
+        let (Some(watched), Some(roster)) = (self.watched(id), index.roster(id)) else {
+            return false;
+        };
+        let is_known = |m: &Member| m.told && watched.pending((m.owner, m.slot)).is_none();
+        let mut known = roster.find(hash).into_iter().filter(is_known);
+        let mut olds = watched.work.iter().flat_map(|work| work.pending.values());
+        known.any(|m| {
+            owners.get(m.owner).and_then(|o| o.entry(m.slot)).is_some_and(|e| e.key == key)
+        }) || olds.any(|pending| pending.old.as_ref().is_some_and(|old| old.pair.key() == key))
+    }
+
     /// What observers of a topic were told last, in no order.
     pub(crate) fn told<'a>(
         &'a self,
@@ -298,9 +349,9 @@ impl Differ {
             .iter()
             .filter(|m| m.told && watched.pending((m.owner, m.slot)).is_none())
             .filter_map(|m| owners.get(m.owner)?.entry(m.slot));
-        let pending = watched.work.iter().flat_map(|work| &work.pending);
-        let old = pending.filter_map(|(_, old)| {
-            old.as_ref().map(|old| Entry {
+        let pending = watched.work.iter().flat_map(|work| work.pending.values());
+        let old = pending.filter_map(|pending| {
+            pending.old.as_ref().map(|old| Entry {
                 owner: old.owner,
                 key: old.pair.key(),
                 meta: old.pair.meta(),
@@ -314,7 +365,7 @@ impl Differ {
 
 impl Watched {
     /// The value kept for a slot, if one is.
-    fn pending(&self, at: (OwnerId, u32)) -> Option<&Option<Old>> {
+    fn pending(&self, at: (OwnerId, u32)) -> Option<&Pending> {
         self.work.as_ref()?.pending.get(&at)
     }
 
@@ -337,130 +388,93 @@ impl Work {
         self.pending.is_empty() && self.scan.is_none() && self.due.is_none()
     }
 
+    fn has_moves(&self, key: u64) -> bool {
+        let all = (key, OwnerId::SELF, 0)..=(key, OwnerId::LAST, u32::MAX);
+        self.moves.range(all).next().is_some()
+    }
+
     /// Compares old values with the present, until all are or the diff is full.
-    fn settle(
-        &mut self,
-        id: TopicId,
-        owners: &Owners,
-        index: &mut Index,
-        max: usize,
-        changes: &mut Changes,
-    ) -> (bool, usize) {
+    fn settle(&mut self, told: &mut Told<'_>, max: usize) -> (bool, usize) {
         let mut next = (OwnerId::SELF, 0);
         let mut work = 0;
         // An update needs room for two, and annihilated ones count as work too.
-        while changes.len() + 1 < max && work < max {
-            let Some((&at, _)) = self.pending.range(next..).next() else {
+        while told.changes.len() + 1 < max && work < max {
+            let Some((&at, pending)) = self.pending.range(next..).next() else {
                 return (true, work);
             };
             let (who, slot) = at;
-            if owners.is_frozen(who) {
+            if told.owners.is_frozen(who) {
                 let Some(other) = who.next() else {
                     return (true, work);
                 };
                 next = (other, 0);
                 continue;
             }
+            if self.moves.contains(&(pending.key, who, slot)) {
+                work += self.settle_key(pending.key, told);
+                continue;
+            }
             work += 1;
-            let old = self.pending.remove(&at).flatten();
-            changes.compare(old, (who, slot), id, owners, index);
+            let old = self.pending.remove(&at).and_then(|pending| pending.old);
+            told.compare(old, at);
         }
         (self.pending.range(next..).next().is_none(), work)
     }
 
+    /// Tells all that is to be told of a key at once: some of its entries are told in place of others.
+    fn settle_key(&mut self, key: u64, told: &mut Told<'_>) -> usize {
+        let mut work = 1;
+        let mut keys = vec![key];
+        while let Some(key) = keys.pop() {
+            let first = (told.changes.joins.len(), told.changes.leaves.len());
+            let all = (key, OwnerId::SELF, 0)..=(key, OwnerId::LAST, u32::MAX);
+            let moved = self.moves.range(all).map(|(_, who, at)| (*who, *at));
+            let mut slots: Vec<_> = moved.collect();
+            slots.extend(told.roster.find(key).iter().map(|member| (member.owner, member.slot)));
+            let mut replaced = Vec::new();
+            for at in slots.into_iter().filter(|(who, _)| !told.owners.is_frozen(*who)) {
+                self.moves.remove(&(key, at.0, at.1));
+                work += 1;
+                match self.pending.remove(&at) {
+                    Some(pending) => {
+                        replaced.extend(told.compare(pending.old, at));
+                        // The slot changed hands, and what else had the other key moves too.
+                        keys.extend(Some(pending.key).filter(|key| self.has_moves(*key)));
+                    }
+                    None => replaced.extend(told.flip_if_wrong(at)),
+                }
+            }
+            told.changes.link(first, replaced);
+        }
+        work
+    }
+
     /// Looks for members whose bit is wrong, until all were seen or the diff is full.
-    fn scan(
-        &mut self,
-        id: TopicId,
-        owners: &Owners,
-        index: &mut Index,
-        max: usize,
-        changes: &mut Changes,
-    ) -> (bool, usize) {
-        let (Some(start), Some(roster)) = (self.scan, index.roster_mut(id)) else {
+    fn scan(&mut self, told: &mut Told<'_>, max: usize) -> (bool, usize) {
+        let Some(start) = self.scan else {
             return (true, 0);
         };
-        let members = roster.members_mut();
-        let end = members.len().min(start + SCAN_MAX);
-        for (pos, member) in members.iter_mut().enumerate().take(end).skip(start) {
-            if changes.len() >= max {
+        let may_move = listed::may_be_detached(told.owners, told.roster);
+        let len = told.roster.members().len();
+        let end = len.min(start + SCAN_MAX);
+        for pos in start..end {
+            if told.changes.len() >= max {
                 self.scan = Some(pos);
                 return (false, pos - start);
             }
-            let is_shown = owners.is_shown(member.owner);
-            let at = (member.owner, member.slot);
-            if member.told != is_shown
-                && !owners.is_frozen(member.owner)
-                && !self.pending.contains_key(&at)
-            {
-                member.told = is_shown;
-                changes.flip(member, owners);
+            let member = told.roster.members()[pos];
+            if self.pending.contains_key(&(member.owner, member.slot)) || !told.is_wrong(&member) {
+                continue;
+            }
+            if may_move {
+                self.settle_key(member.key, told);
+            } else {
+                told.flip_if_wrong((member.owner, member.slot));
             }
         }
-        let is_done = end == members.len();
+        let is_done = end == len;
         self.scan = (!is_done).then_some(end);
         // Looking at a bit is far cheaper than making a change.
         (is_done, end.saturating_sub(start) / 16)
     }
-}
-
-impl Changes {
-    /// From what observers were told of a slot to what it holds.
-    fn compare(
-        &mut self,
-        old: Option<Old>,
-        (who, at): (OwnerId, u32),
-        id: TopicId,
-        owners: &Owners,
-        index: &mut Index,
-    ) {
-        let owner = owners.get(who);
-        let slot = owner.and_then(|owner| owner.feed.slot(at));
-        let mut now = None;
-        if let (Some(owner), Some(slot)) = (owner, slot)
-            && let Held::Presence { topic, pos, pair } = &slot.held
-            && *topic == id
-        {
-            index.set_told(id, *pos, owner.is_shown());
-            now = owner.is_shown().then_some((owner, slot, pair));
-        }
-        let Some((owner, slot, pair)) = now else {
-            self.leaves.extend(old.map(|old| change(&old.pair, old.reference, None)));
-            return;
-        };
-        let reference = owner.refs.at(slot.seq);
-        let mut previous = None;
-        if let Some(old) = old {
-            if old.reference == reference {
-                return;
-            }
-            let is_update = (old.incarnation, old.born) == (owner.replica.incarnation, slot.born)
-                && old.pair.key() == pair.key();
-            previous = is_update.then_some(old.reference);
-            self.leaves.push(change(&old.pair, old.reference, None));
-        }
-        self.joins.push(change(pair, reference, previous));
-    }
-
-    /// A member that did not change was shown or hidden.
-    fn flip(&mut self, member: &Member, owners: &Owners) {
-        let Some(entry) = owners.get(member.owner).and_then(|o| o.entry(member.slot)) else {
-            return;
-        };
-        let change = Change {
-            key: entry.key.into(),
-            meta: entry.meta.into(),
-            reference: entry.reference,
-            previous: None,
-        };
-        if member.told {
-            self.joins.push(change);
-        } else {
-            self.leaves.push(change);
-        }
-    }
-}
-
-fn change(pair: &Pair, reference: Ref, previous: Option<Ref>) -> Change {
-    Change { key: pair.key().into(), meta: pair.meta().into(), reference, previous }
 }

@@ -67,6 +67,20 @@ pub(crate) struct Former {
     pub(crate) held: Held,
 }
 
+impl Former {
+    /// As [`Slot::version`].
+    pub(crate) fn version(&self) -> u64 {
+        version_of(self.seq, &self.held)
+    }
+}
+
+fn version_of(seq: u64, held: &Held) -> u64 {
+    match held {
+        Held::Presence { pair, .. } => pair.version().unwrap_or(seq),
+        Held::Interest { .. } => seq,
+    }
+}
+
 /// The slots changed longest ago and last.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
@@ -92,6 +106,11 @@ impl Slot {
 
     fn is_live(&self) -> bool {
         self.seq > 0
+    }
+
+    /// The change that the tenant's reference is of: the last one, but for its detaching.
+    pub(crate) fn version(&self) -> u64 {
+        version_of(self.seq, &self.held)
     }
 }
 
@@ -180,6 +199,11 @@ impl Feed {
             self.v += 1;
             let slot = &mut self.slots[at as usize];
             (slot.seq, slot.born) = (self.v, self.v);
+            if let Held::Presence { pair, .. } = &mut slot.held
+                && pair.version().is_some()
+            {
+                *pair = pair.detached(self.v);
+            }
             self.checksum = self.checksum.wrapping_add(mix(at, self.v));
         }
         self.remark();

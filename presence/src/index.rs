@@ -38,6 +38,8 @@ pub(crate) struct Index {
     tallies: Tallies,
     /// Topics whose members are counted, and that have lost or got some.
     changed: BTreeSet<TopicId>,
+    /// Topics with a detached member.
+    detached: BTreeSet<TopicId>,
     /// Who wants to know of topics that get their first member.
     openings: u32,
     opened: VecDeque<Topic>,
@@ -67,6 +69,7 @@ impl Index {
             order: Order::default(),
             tallies: Tallies::default(),
             changed: BTreeSet::new(),
+            detached: BTreeSet::new(),
             openings: 0,
             opened: VecDeque::new(),
         }
@@ -104,9 +107,14 @@ impl Index {
     pub(crate) fn remove(&mut self, id: TopicId, pos: u32) -> Option<Moved> {
         let roster = self.roster_mut(id)?;
         let owner = roster.members().get(pos as usize)?.owner;
+        let had_detached = roster.has_detached();
         let moved = roster.remove(pos);
         let (is_empty, is_owners_last) = (roster.members().is_empty(), !roster.has_owner(owner));
+        let was_detached = had_detached && !roster.has_detached();
         self.tallies.remove(owner, is_owners_last);
+        if was_detached {
+            self.detached.remove(&id);
+        }
         self.mark(id);
         if is_empty {
             let name = self.name(id)?.clone();
@@ -210,6 +218,34 @@ impl Index {
         member.is_some_and(|member| std::mem::replace(&mut member.told, told))
     }
 
+    /// Notes whether the client of an entry is gone.
+    pub(crate) fn set_detached(&mut self, id: TopicId, pos: u32, detached: bool) {
+        if let Some(roster) = self.roster_mut(id)
+            && roster.set_detached(pos, detached)
+        {
+            self.note_detached(id);
+            self.mark(id);
+        }
+    }
+
+    /// Topics with a detached member.
+    pub(crate) fn with_detached(&self) -> impl Iterator<Item = &Roster> {
+        self.detached.iter().filter_map(|id| self.roster(*id))
+    }
+
+    fn note_detached(&mut self, id: TopicId) {
+        if self.roster(id).is_some_and(Roster::has_detached) {
+            self.detached.insert(id);
+        } else {
+            self.detached.remove(&id);
+        }
+    }
+
+    /// The entry at a place of a topic.
+    pub(crate) fn member(&self, id: TopicId, pos: u32) -> Option<&Member> {
+        self.roster(id)?.members().get(pos as usize)
+    }
+
     /// A topic's number, if it has one.
     pub(crate) fn id(&self, topic: &Topic) -> Option<TopicId> {
         let rosters = &self.rosters;
@@ -228,12 +264,6 @@ impl Index {
 
     pub(crate) fn roster_mut(&mut self, id: TopicId) -> Option<&mut Roster> {
         self.rosters.get_mut(id.index())?.as_mut()
-    }
-
-    /// The entries of a topic with this key, and perhaps, once in 2^64, others.
-    pub(crate) fn find(&self, topic: &Topic, key: &str) -> impl Iterator<Item = Member> {
-        let roster = self.id(topic).and_then(|id| self.roster(id));
-        roster.map(|roster| roster.find(self.hash(key))).unwrap_or_default().into_iter()
     }
 
     /// The topics with members whose names start with `prefix` and come after `after`, in order.
@@ -279,7 +309,7 @@ impl Index {
     }
 
     /// Equal hashes are taken for equal keys when keys are counted, hence a keyed strong one.
-    fn hash(&self, key: &str) -> u64 {
+    pub(crate) fn hash(&self, key: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.seed, 0);
         hasher.write(key.as_bytes());
         hasher.finish()

@@ -48,6 +48,8 @@ mod event;
 mod feed;
 mod index;
 mod interest;
+mod leases;
+mod listed;
 mod owner;
 mod range;
 mod reference;

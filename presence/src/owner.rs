@@ -4,7 +4,7 @@
 //! that only what it missed has to be transferred when it comes back. Then it stays hidden until
 //! its log is caught up with, so that nobody sees clients come back who left meanwhile. A
 //! forgotten owner is freed, little by little when it is large; its grave keeps other nodes from
-//! bringing it back.
+//! bringing it back. One that said goodbye and lent its entries a lease leaves them until that is over.
 
 mod flaps;
 mod graves;
@@ -64,6 +64,8 @@ pub(crate) enum Phase {
         /// Observers are not told that it is hidden: it is being fetched anew.
         frozen: bool,
     },
+    /// It said goodbye; its entries, all detached now, are there until their lease is over.
+    Departed,
 }
 
 /// All owners; this node itself is [`OwnerId::SELF`].
@@ -78,6 +80,8 @@ pub(crate) struct Owners {
     deadlines: BTreeMap<OwnerId, Time>,
     /// The same, by time.
     due: BTreeSet<(Time, OwnerId)>,
+    /// When the leases of those that said goodbye are over.
+    departed: BTreeMap<OwnerId, Time>,
     leaving: Leaving,
     /// Grows whenever an owner is shown or hidden, or may be.
     epoch: u64,
@@ -86,6 +90,9 @@ pub(crate) struct Owners {
 impl OwnerId {
     /// This node.
     pub(crate) const SELF: Self = Self(0);
+
+    /// No number is above it.
+    pub(crate) const LAST: Self = Self(u16::MAX);
 
     /// The one after it, if there can be one.
     pub(crate) fn next(self) -> Option<Self> {
@@ -144,7 +151,7 @@ impl Owner {
             Phase::Hidden { heard: target } | Phase::CatchingUp { target, .. } => {
                 target.get_or_insert(self.head_seen);
             }
-            Phase::Shown => {}
+            Phase::Shown | Phase::Departed => {}
         }
     }
 
@@ -155,7 +162,7 @@ impl Owner {
             Phase::Hidden { heard: target } | Phase::CatchingUp { target, .. } => {
                 *target = Some(self.head_seen);
             }
-            Phase::Shown => {}
+            Phase::Shown | Phase::Departed => {}
         }
     }
 
@@ -188,7 +195,7 @@ impl Owner {
             owner: self.ix,
             key: pair.key(),
             meta: pair.meta(),
-            reference: self.refs.at(slot.seq),
+            reference: self.refs.at(slot.version()),
             previous: None,
         })
     }
@@ -203,6 +210,7 @@ impl Owners {
             by_ix: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             due: BTreeSet::new(),
+            departed: BTreeMap::new(),
             leaving: Leaving::default(),
             epoch: 0,
         }
@@ -228,21 +236,56 @@ impl Owners {
     }
 
     /// Hides another owner for good, to be freed; its node's number can be given to another.
+    ///
+    /// What it has lent a lease stays until that is over.
     pub(crate) fn dismiss(&mut self, ix: NodeIx, now: Time) {
         if let Some(id) = self.by_ix.remove(&ix) {
-            self.set_phase(id, Phase::Hidden { heard: None }, None);
+            if !self.departed.contains_key(&id) {
+                self.set_phase(id, Phase::Hidden { heard: None }, None);
+            }
             self.leaving.push(id, ix, now);
         }
     }
 
+    /// Another owner said goodbye; its entries stay until then.
+    pub(crate) fn depart(&mut self, id: OwnerId, until: Time) {
+        self.set_phase(id, Phase::Departed, None);
+        self.departed.insert(id, until);
+    }
+
+    /// Hides an owner whose lease is over, or the one whose lease is over first where there are more
+    /// than `max`.
+    pub(crate) fn next_lapsed(&mut self, max: usize, now: Time) -> Option<OwnerId> {
+        let (id, until) = self.departed.iter().min_by_key(|(_, until)| **until)?;
+        let id = *id;
+        if *until > now && self.departed.len() <= max {
+            return None;
+        }
+        self.set_phase(id, Phase::Hidden { heard: None }, None);
+        Some(id)
+    }
+
     /// The owner that is to be freed first.
     pub(crate) fn next_leaving(&self) -> Option<OwnerId> {
-        self.leaving.first()
+        self.leaving.first(|id| !self.has_departed(id))
+    }
+
+    /// A slot that may hold an interest of an owner that said goodbye and is gone.
+    pub(crate) fn next_unwanted(&mut self) -> Option<(OwnerId, u32)> {
+        let Self { leaving, departed, others, .. } = self;
+        leaving.next_slot(|id| {
+            let owner = id.place().and_then(|place| others.get(place)?.as_deref());
+            owner.filter(|_| departed.contains_key(&id)).map_or(0, |owner| owner.feed.width())
+        })
     }
 
     /// Forgets that owner; nothing may refer to it any more.
     pub(crate) fn free_next_leaving(&mut self) {
-        let place = self.leaving.pop().and_then(OwnerId::place);
+        let first = self.next_leaving();
+        let place = first.and_then(OwnerId::place);
+        if let Some(id) = first {
+            self.leaving.remove(id);
+        }
         if let Some(owner) = place.and_then(|place| self.others.get_mut(place)) {
             *owner = None;
         }
@@ -262,6 +305,7 @@ impl Owners {
     /// Shows or hides another owner; one that is to be caught up with is shown at the deadline, or later
     /// where it is held.
     pub(crate) fn set_phase(&mut self, id: OwnerId, phase: Phase, deadline: Option<Time>) {
+        self.departed.remove(&id);
         if let Some(owner) = id.place().and_then(|place| self.others.get_mut(place)?.as_mut()) {
             owner.phase = phase;
             owner.show_by = deadline.unwrap_or_default();
@@ -349,6 +393,21 @@ impl Owners {
         self.get(id).is_some_and(Owner::is_shown)
     }
 
+    /// Whether its detached entries are listed, where no other one covers them.
+    pub(crate) fn is_present(&self, id: OwnerId) -> bool {
+        self.is_shown(id) || self.has_departed(id)
+    }
+
+    /// Whether it said goodbye, and what it left is still there.
+    pub(crate) fn has_departed(&self, id: OwnerId) -> bool {
+        self.departed.contains_key(&id)
+    }
+
+    /// Whether one said goodbye, and what it left is still there.
+    pub(crate) fn any_departed(&self) -> bool {
+        !self.departed.is_empty()
+    }
+
     pub(crate) fn is_frozen(&self, id: OwnerId) -> bool {
         self.get(id).is_some_and(Owner::is_frozen)
     }
@@ -361,7 +420,10 @@ impl Owners {
     /// When the next owner has to be shown, caught up with or not, or freed.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let to_show = self.due.first().map(|(at, _)| *at);
-        to_show.into_iter().chain(self.leaving.since()).min()
+        let lapse = self.departed.values().min().copied();
+        let width = |id: OwnerId| self.get(id).map_or(0, |owner| owner.feed.width());
+        let leaving = self.leaving.since(|id| self.has_departed(id).then(|| width(id)));
+        to_show.into_iter().chain(lapse).chain(leaving).min()
     }
 
     /// Owners whose deadline has passed.

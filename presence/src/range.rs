@@ -1,5 +1,7 @@
 //! A stretch of one owner's log, as it travels between nodes.
 
+use std::ops::RangeInclusive;
+
 use crate::{KEY_LEN_MAX, META_LEN_MAX, SLOTS_MAX, Topic};
 
 /// No sequence number is above it: an owner would need 10,000 years at a change a nanosecond.
@@ -67,7 +69,9 @@ pub enum Value {
     Presence {
         /// Index into [`Range::topics`].
         topic: u32,
-        /// The key's length (2 bytes, little endian), the key, the meta.
+        /// Flags (1 byte), the key's length (2 bytes, little endian), the key, the meta. Flag 1 says
+        /// that the entry is *detached*: its client's socket is gone. Then the sequence number that its
+        /// reference is of (8 bytes, little endian) stands before the key.
         kv: Box<[u8]>,
     },
     /// The owner wants the broadcasts of a topic.
@@ -187,7 +191,8 @@ impl Range {
         if *topic as usize >= self.topics.len() {
             return Err(InvalidRange::Topics);
         }
-        if Pair::is_sound(kv) { Ok(()) } else { Err(InvalidRange::Pair { seq: *seq }) }
+        let is_sound = Pair::is_sound(kv, *born..=*seq);
+        if is_sound { Ok(()) } else { Err(InvalidRange::Pair { seq: *seq }) }
     }
 }
 
@@ -195,33 +200,74 @@ impl Range {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair(pub(crate) Box<[u8]>);
 
+/// The flag of an entry whose client's socket is gone.
+const DETACHED: u8 = 1;
+
 impl Pair {
     /// The caller has checked the lengths.
     pub(crate) fn new(key: &str, meta: &[u8]) -> Self {
-        let len = u16::try_from(key.len()).unwrap_or(u16::MAX);
-        Self([len.to_le_bytes().as_slice(), key.as_bytes(), meta].concat().into_boxed_slice())
+        Self::lay_out(key, meta, None)
+    }
+
+    /// The same, of a client whose socket is gone. Its reference stays that of the change `version`.
+    pub(crate) fn detached(&self, version: u64) -> Self {
+        Self::lay_out(self.key(), self.meta(), Some(version))
+    }
+
+    fn lay_out(key: &str, meta: &[u8], version: Option<u64>) -> Self {
+        let len = u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes();
+        let version = version.map(u64::to_le_bytes);
+        let flags = if version.is_some() { DETACHED } else { 0 };
+        let version = version.as_ref().map_or(&[][..], |bytes| bytes);
+        Self([&[flags], &len[..], version, key.as_bytes(), meta].concat().into_boxed_slice())
     }
 
     pub(crate) fn key(&self) -> &str {
-        split(&self.0).and_then(|(key, _)| std::str::from_utf8(key).ok()).unwrap_or_default()
+        let key = Parts::of(&self.0).map(|parts| parts.key);
+        key.and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default()
     }
 
     pub(crate) fn meta(&self) -> &[u8] {
-        split(&self.0).map(|(_, meta)| meta).unwrap_or_default()
+        Parts::of(&self.0).map(|parts| parts.meta).unwrap_or_default()
     }
 
-    fn is_sound(kv: &[u8]) -> bool {
-        split(kv).is_some_and(|(key, meta)| {
-            key.len() <= KEY_LEN_MAX
-                && meta.len() <= META_LEN_MAX
-                && std::str::from_utf8(key).is_ok()
+    /// Of a detached entry: the change that its reference is of.
+    pub(crate) fn version(&self) -> Option<u64> {
+        Parts::of(&self.0)?.version
+    }
+
+    fn is_sound(kv: &[u8], tenancy: RangeInclusive<u64>) -> bool {
+        Parts::of(kv).is_some_and(|parts| {
+            parts.key.len() <= KEY_LEN_MAX
+                && parts.meta.len() <= META_LEN_MAX
+                && parts.version.is_none_or(|version| tenancy.contains(&version))
+                && std::str::from_utf8(parts.key).is_ok()
         })
     }
 }
 
-fn split(kv: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = kv.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))
+/// What [`Value::Presence`] is laid out from.
+struct Parts<'a> {
+    version: Option<u64>,
+    key: &'a [u8],
+    meta: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(kv: &'a [u8]) -> Option<Self> {
+        let (flags, rest) = kv.split_first()?;
+        let (len, rest) = rest.split_first_chunk::<2>()?;
+        let (version, rest) = match *flags {
+            0 => (None, rest),
+            DETACHED => {
+                let (version, rest) = rest.split_first_chunk::<8>()?;
+                (Some(u64::from_le_bytes(*version)), rest)
+            }
+            _ => return None,
+        };
+        let (key, meta) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        Some(Self { version, key, meta })
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn a_detached_pair_keeps_key_and_meta() {
+        let pair = Pair::new("key", b"{}").detached(5);
+        assert_eq!((pair.key(), pair.meta(), pair.version()), ("key", &b"{}"[..], Some(5)));
+        assert_eq!(Pair::new("key", b"{}").version(), None);
+        let value = Value::Presence { topic: 0, kv: pair.0 };
+        let mut range = sound();
+        range.ops[0] = Op::Put { slot: 0, seq: 5, born: 5, value };
+        assert_eq!(range.validate(), Ok(()));
+    }
+
+    #[test]
     fn positions_must_agree() {
         refused(|r| r.from = 10, InvalidRange::Positions);
         refused(|r| r.head = 8, InvalidRange::Positions);
@@ -287,7 +344,18 @@ mod tests {
         refused(|r| r.ops[0] = put(SLOTS_MAX, 5), InvalidRange::Slot { slot: SLOTS_MAX });
         refused(|r| r.topics.clear(), InvalidRange::Topics);
         refused(|r| r.topics = vec!["t".parse().unwrap(); 4], InvalidRange::Topics);
-        for kv in [&b"\x01"[..], b"\x02\x00a", b"\x01\x00\xff", &[0; 2 + META_LEN_MAX + 1]] {
+        let detached = |version| Pair::new("k", b"{}").detached(version).0.into_vec();
+        let unsound = [
+            b"\x00\x01".to_vec(),
+            b"\x00\x02\x00a".to_vec(),
+            b"\x00\x01\x00\xff".to_vec(),
+            b"\x02\x01\x00a".to_vec(),
+            b"\x01\x01\x00a".to_vec(),
+            vec![0; 3 + META_LEN_MAX + 1],
+            detached(4),
+            detached(6),
+        ];
+        for kv in unsound {
             let value = Value::Presence { topic: 0, kv: kv.into() };
             let op = Op::Put { slot: 0, seq: 5, born: 5, value };
             refused(|r| r.ops[0] = op, InvalidRange::Pair { seq: 5 });

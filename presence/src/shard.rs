@@ -2,13 +2,13 @@
 
 mod counts;
 mod members;
+mod moves;
 mod query;
 mod replicate;
 mod verbs;
 
 use std::collections::BTreeSet;
 
-pub(crate) use self::counts::count_of;
 pub use self::{
     counts::{Total, Totals},
     members::Up,
@@ -83,14 +83,16 @@ impl Shard {
         for who in self.store.owners.overdue(now) {
             self.show(who, now);
         }
+        self.lapse(now);
         self.store.reap(now);
+        self.retire(now);
         for _ in 0..EXPIRE_MAX {
             let Some(slot) = self.interests.expire(now, &self.store.owners.me().feed) else {
                 break;
             };
             self.empty(slot, now);
         }
-        let Store { config, owners, index, differ, counter, events } = &mut self.store;
+        let Store { config, owners, index, differ, counter, events, .. } = &mut self.store;
         differ.sweep(index, now);
         let mut left = config.diff_events_max.saturating_mul(4);
         while left > 0
@@ -118,6 +120,7 @@ impl Shard {
             counter.next_deadline(owners, index),
             owners.next_deadline(),
             self.interests.next_deadline(),
+            self.store.leases.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -7,9 +7,11 @@ use crate::{
     Config, Event, INTEREST_ALL, Replica, Time, Topic,
     counter::Counter,
     differ::{Differ, Old},
-    feed::{Feed, Former, Held},
-    index::{Index, TopicId},
-    owner::{Owner, OwnerId, Owners},
+    feed::{Feed, Former, Held, Slot},
+    index::{Index, Member, TopicId},
+    leases::Leases,
+    listed,
+    owner::{OwnerId, Owners},
     range::{Bitmap, Pair},
 };
 
@@ -28,6 +30,7 @@ pub(crate) struct Store {
     pub(crate) index: Index,
     pub(crate) differ: Differ,
     pub(crate) counter: Counter,
+    pub(crate) leases: Leases,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -48,6 +51,7 @@ impl Store {
             index: Index::new(seed),
             differ: Differ::default(),
             counter: Counter::default(),
+            leases: Leases::default(),
             events: VecDeque::new(),
         }
     }
@@ -63,11 +67,10 @@ impl Store {
         let Some(owner) = self.owners.get_mut(who) else {
             return;
         };
-        let is_shown = owner.is_shown();
         let former = owner.feed.take(at);
         let held = match tenant {
             Tenant::Interest { hash } => {
-                self.detach((who, at), former, now);
+                self.evict((who, at), former, now);
                 self.interest(who, hash, true);
                 Held::Interest { hash }
             }
@@ -78,11 +81,13 @@ impl Store {
                         (topic, pos)
                     }
                     None => {
-                        self.detach((who, at), former, now);
+                        self.evict((who, at), former, now);
                         self.index.insert(topic, who, at, pair.key())
                     }
                 };
-                self.differ.touch(topic, (who, at), None, is_shown, now);
+                self.index.set_detached(topic, pos, pair.version().is_some());
+                self.touch((who, at), None, (topic, pos), now);
+                self.look_elsewhere((topic, pos), now);
                 Held::Presence { topic, pos, pair }
             }
         };
@@ -100,7 +105,7 @@ impl Store {
         owner.feed.bury(at, seq);
         let capacity = self.config.tombstones(owner.feed.len());
         owner.feed.trim(capacity);
-        self.detach((who, at), former, now);
+        self.evict((who, at), former, now);
     }
 
     /// Empties the slots that are not in the bitmap.
@@ -111,7 +116,7 @@ impl Store {
                 && let Some(owner) = self.owners.get_mut(who)
             {
                 let former = owner.feed.take(at);
-                self.detach((who, at), former, now);
+                self.evict((who, at), former, now);
             }
         }
     }
@@ -133,14 +138,17 @@ impl Store {
     /// Frees some of what owners that are gone have left; whether nothing is left of them.
     pub(crate) fn reap(&mut self, now: Time) -> bool {
         for _ in 0..REAP_MAX {
-            let Some(who) = self.owners.next_leaving() else {
-                break;
-            };
-            if !self.take_oldest(who, now) {
-                self.owners.free_next_leaving();
+            if let Some(who) = self.owners.next_leaving() {
+                if !self.take_oldest(who, now) {
+                    self.owners.free_next_leaving();
+                }
+            } else if let Some((who, at)) = self.owners.next_unwanted() {
+                self.take_interest((who, at), now);
+            } else {
+                return true;
             }
         }
-        self.owners.next_leaving().is_none()
+        false
     }
 
     /// Numbers the own log anew under another incarnation. Observers will see updates.
@@ -159,7 +167,7 @@ impl Store {
                 owner: me.ix,
                 incarnation,
                 born: seq,
-                reference: me.refs.at(slot.seq),
+                reference: me.refs.at(slot.version()),
                 pair: pair.clone(),
             };
             if let Some(pending) = differ.pending_mut(*topic, here) {
@@ -172,7 +180,8 @@ impl Store {
                 continue;
             }
             let told = index.set_told(*topic, *pos, false);
-            differ.touch(*topic, here, told.then_some(old), true, now);
+            let Some(member) = index.member(*topic, *pos) else { continue };
+            differ.touch(*topic, here, member.key, told.then_some(old), true, now);
         }
         owners.rename_me(incarnation);
         if let Some(me) = owners.get_mut(OwnerId::SELF) {
@@ -195,12 +204,13 @@ impl Store {
     }
 
     /// Forgets what a slot held, wherever it is known.
-    fn detach(&mut self, (who, at): (OwnerId, u32), former: Option<Former>, now: Time) {
+    fn evict(&mut self, (who, at): (OwnerId, u32), former: Option<Former>, now: Time) {
         let Some(former) = former else { return };
         match former.held {
             Held::Interest { hash } => self.interest(who, hash, false),
             Held::Presence { topic, pos, .. } => {
                 self.touch((who, at), Some(former), (topic, pos), now);
+                self.look_elsewhere((topic, pos), now);
                 if let Some(moved) = self.index.remove(topic, pos) {
                     if let Some(owner) = self.owners.get_mut(moved.owner) {
                         owner.feed.relocate(moved.slot, pos);
@@ -214,7 +224,7 @@ impl Store {
     /// Keeps the value for the topic's next diff, if observers know it.
     fn touch(
         &mut self,
-        at: (OwnerId, u32),
+        (who, at): (OwnerId, u32),
         former: Option<Former>,
         (topic, pos): (TopicId, u32),
         now: Time,
@@ -223,23 +233,84 @@ impl Store {
             return;
         }
         let is_told = self.index.set_told(topic, pos, false);
-        let owner = self.owners.get(at.0);
-        let old = match (owner, former) {
-            (Some(owner), Some(Former { seq, born, held: Held::Presence { pair, .. } }))
-                if is_told =>
-            {
-                Some(Old {
-                    owner: owner.ix,
-                    incarnation: owner.replica.incarnation,
-                    born,
-                    reference: owner.refs.at(seq),
-                    pair,
-                })
-            }
-            _ => None,
+        let Some(member) = self.index.member(topic, pos).copied() else { return };
+        let old = former.filter(|_| is_told).and_then(|former| self.old(who, former));
+        let is_present = self.owners.is_present(who);
+        self.differ.touch(topic, (who, at), member.key, old, is_present, now);
+    }
+
+    /// What observers were told of a tenant that is gone.
+    fn old(&self, who: OwnerId, former: Former) -> Option<Old> {
+        let owner = self.owners.get(who)?;
+        let version = former.version();
+        let Held::Presence { pair, .. } = former.held else {
+            return None;
         };
-        let is_shown = owner.is_some_and(Owner::is_shown);
-        self.differ.touch(topic, at, old, is_shown, now);
+        Some(Old {
+            owner: owner.ix,
+            incarnation: owner.replica.incarnation,
+            born: former.born,
+            reference: owner.refs.at(version),
+            pair,
+        })
+    }
+
+    /// An entry came, changed or goes: detached ones with its key may be covered now, or no longer.
+    fn look_elsewhere(&mut self, (topic, pos): (TopicId, u32), now: Time) {
+        let Some(roster) = self.index.roster(topic) else { return };
+        let Some(member) = roster.members().get(pos as usize).copied() else { return };
+        if !listed::may_be_detached(&self.owners, roster) {
+            return;
+        }
+        let same = roster.find(member.key);
+        let detached: Vec<Member> =
+            same.into_iter().filter(|other| listed::is_detached(&self.owners, other)).collect();
+        if detached.is_empty() {
+            return;
+        }
+        let retire_at = now + self.config.retire_after;
+        for other in &detached {
+            if other.owner == OwnerId::SELF && member.owner != OwnerId::SELF && !member.detached {
+                self.leases.retire(other.slot, retire_at);
+            }
+        }
+        if self.differ.is_watched(topic) {
+            self.tell_together(topic, member.key, &detached, now);
+        }
+    }
+
+    /// What observers are told next of the entries with a key is told in one diff.
+    fn tell_together(&mut self, topic: TopicId, key: u64, detached: &[Member], now: Time) {
+        for other in detached {
+            let at = (other.owner, other.slot);
+            let Some(owner) = self.owners.get(other.owner) else { continue };
+            let Some(slot) = owner.feed.slot(other.slot) else { continue };
+            let Held::Presence { pos, pair, .. } = &slot.held else { continue };
+            let old = Old {
+                owner: owner.ix,
+                incarnation: owner.replica.incarnation,
+                born: slot.born,
+                reference: owner.refs.at(slot.version()),
+                pair: pair.clone(),
+            };
+            let told = self.index.set_told(topic, *pos, false);
+            let is_present = self.owners.is_present(other.owner);
+            self.differ.touch(topic, at, key, told.then_some(old), is_present, now);
+        }
+        if let Some(roster) = self.index.roster(topic) {
+            let same = roster.find(key);
+            self.differ.tell_together(topic, key, same.iter().map(|m| (m.owner, m.slot)));
+        }
+    }
+
+    /// Takes an interest of an owner that is gone out of its slot.
+    fn take_interest(&mut self, (who, at): (OwnerId, u32), now: Time) {
+        let Some(owner) = self.owners.get_mut(who) else { return };
+        let is_interest = |slot: &Slot| matches!(slot.held, Held::Interest { .. });
+        if owner.feed.slot(at).is_some_and(is_interest) {
+            let former = owner.feed.take(at);
+            self.evict((who, at), former, now);
+        }
     }
 
     /// Empties the slot of an owner whose last change is the oldest, if one is left.
@@ -251,7 +322,7 @@ impl Store {
             return false;
         };
         let former = owner.feed.take(at);
-        self.detach((who, at), former, now);
+        self.evict((who, at), former, now);
         true
     }
 

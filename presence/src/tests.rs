@@ -6,6 +6,7 @@ mod counts;
 mod hostile;
 mod laws;
 mod members;
+mod moves;
 mod observer;
 mod oracle;
 mod replication;

@@ -207,7 +207,7 @@ mod tests {
         let range = serve(&feed, u64::from(crate::SLOTS_MAX) - 5000, 16 * 1024).unwrap();
         assert!(range.validate().is_ok());
         let bitmap = 9 * range.retain.unwrap().0.len();
-        let entry = OP_BYTES + 2 + crate::KEY_LEN_MAX + crate::META_LEN_MAX + 4 + 512;
+        let entry = OP_BYTES + 11 + crate::KEY_LEN_MAX + crate::META_LEN_MAX + 4 + 512;
         let header = 100;
         assert!(bitmap + (range.ops.len() - 1) * OP_BYTES + entry + header <= 64 * 1024);
     }

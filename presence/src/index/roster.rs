@@ -18,7 +18,10 @@ pub(crate) struct Member {
     /// Of a topic that is observed: whether the observers know the entry as it is. Without
     /// meaning where a first old value is pending.
     pub(crate) told: bool,
-    key: u64,
+    /// Its client's socket is gone.
+    pub(crate) detached: bool,
+    /// What its key hashes to; equal only for equal keys, but once in 2^64.
+    pub(crate) key: u64,
 }
 
 /// The last member took the place of a removed one.
@@ -35,6 +38,8 @@ pub(crate) struct Roster {
     /// Most topics have few members, and many have one.
     members: SmallVec<[Member; 1]>,
     crowd: Option<Box<Crowd>>,
+    /// Members that are detached.
+    detached: u32,
     /// Whether the topic is kept without members.
     pub(crate) pinned: bool,
     /// Whether somebody follows how many members there are.
@@ -70,7 +75,8 @@ struct Share {
 
 impl Roster {
     pub(crate) fn new(name: Topic) -> Self {
-        Self { name, members: SmallVec::new(), crowd: None, pinned: false, counting: Counting::Off }
+        let members = SmallVec::new();
+        Self { name, members, crowd: None, detached: 0, pinned: false, counting: Counting::Off }
     }
 
     /// Adds an entry whose key has the hash `key`, and returns its place.
@@ -79,7 +85,7 @@ impl Roster {
         if self.members.len() == self.members.capacity() {
             self.members.reserve_exact(self.members.len() / 2 + 1);
         }
-        self.members.push(Member { slot, owner, told: false, key });
+        self.members.push(Member { slot, owner, told: false, detached: false, key });
         if let Some(crowd) = &mut self.crowd {
             crowd.push(&self.members);
         } else if self.members.len() > SCAN_MAX {
@@ -101,7 +107,8 @@ impl Roster {
         if let Some(crowd) = &mut self.crowd {
             crowd.swap_remove(index, &self.members);
         }
-        self.members.swap_remove(index);
+        let gone = self.members.swap_remove(index);
+        self.detached -= u32::from(gone.detached);
         if self.members.len() < SCAN_MAX / 2 {
             self.crowd = None;
         }
@@ -121,6 +128,19 @@ impl Roster {
                 found.filter_map(|at| self.members.get(at as usize)).copied().collect()
             }
         }
+    }
+
+    /// Notes whether the client of the entry at `pos` is gone; whether that is news.
+    pub(crate) fn set_detached(&mut self, pos: u32, detached: bool) -> bool {
+        let Some(member) = self.members.get_mut(pos as usize) else { return false };
+        let before = std::mem::replace(&mut member.detached, detached);
+        self.detached = self.detached + u32::from(detached) - u32::from(before);
+        before != detached
+    }
+
+    /// Whether a member is detached.
+    pub(crate) fn has_detached(&self) -> bool {
+        self.detached > 0
     }
 
     pub(crate) fn members(&self) -> &[Member] {

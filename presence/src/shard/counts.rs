@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{Count, Shard};
-use crate::{NodeIx, NodeName, Time, Topic, index::Roster, owner::Owners};
+use crate::{
+    NodeIx, NodeName, Time, Topic,
+    index::Roster,
+    listed,
+    owner::{OwnerId, Owners},
+};
 
 /// How much is listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,11 +76,16 @@ impl Shard {
         self.store.owners.of(ix).map(|owner| &owner.replica.name)
     }
 
-    /// How much is listed. Takes a time proportional to the owners, while none of those with
-    /// entries is hidden; then to the entries.
+    /// How much is listed. Takes a time proportional to the owners and to the topics with detached
+    /// entries, while no owner with entries is hidden or has said goodbye; then to the entries.
     pub fn totals(&self) -> Totals {
         let (owners, index) = (&self.store.owners, &self.store.index);
         let mut totals = Totals::default();
+        if owners.any_departed() {
+            totals.owners.extend(owners.numbered().map(|(_, owner)| (owner.ix, Total::default())));
+            index.with_prefix("", None).for_each(|roster| totals.add(owners, roster));
+            return totals;
+        }
         let mut hidden = 0;
         for (id, owner) in owners.numbered() {
             let (entries, topics) = index.tally(id);
@@ -92,12 +102,45 @@ impl Shard {
         if hidden > 0 {
             totals.cluster.topics = self.topics("", None).count();
         }
+        index.with_detached().for_each(|roster| totals.take_off(owners, roster));
         totals
     }
 }
 
-/// How many of a topic's entries are shown.
-pub(crate) fn count_of(owners: &Owners, roster: &Roster) -> Count {
-    let (entries, keys) = roster.count(|owner| owners.is_shown(owner));
-    Count { entries, keys }
+impl Totals {
+    /// Takes off what one topic has that is not listed, of owners that are shown.
+    fn take_off(&mut self, owners: &Owners, roster: &Roster) {
+        let mut here: BTreeMap<OwnerId, (usize, usize)> = BTreeMap::new();
+        for member in roster.members().iter().filter(|member| owners.is_shown(member.owner)) {
+            let (all, listed) = here.entry(member.owner).or_default();
+            *all += 1;
+            *listed += usize::from(listed::is_listed(owners, roster, member));
+        }
+        for (id, (all, listed)) in here {
+            self.cluster.entries -= all - listed;
+            if let Some(owner) = owners.get(id) {
+                let total = self.owners.entry(owner.ix).or_default();
+                total.entries -= all - listed;
+                total.topics -= usize::from(listed == 0);
+            }
+        }
+    }
+
+    /// Adds what one topic has that is listed.
+    fn add(&mut self, owners: &Owners, roster: &Roster) {
+        let mut here: BTreeMap<NodeIx, usize> = BTreeMap::new();
+        let listed = roster.members().iter();
+        for member in listed.filter(|member| listed::is_listed(owners, roster, member)) {
+            if let Some(owner) = owners.get(member.owner) {
+                *here.entry(owner.ix).or_default() += 1;
+            }
+        }
+        self.cluster.topics += usize::from(!here.is_empty());
+        for (ix, entries) in here {
+            let total = self.owners.entry(ix).or_default();
+            self.cluster.entries += entries;
+            total.entries += entries;
+            total.topics += 1;
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What the members' list says of other nodes.
 
+use std::time::Duration;
+
 use super::Shard;
 use crate::{
     NodeIx, Replica, Time,
@@ -63,6 +65,11 @@ impl Shard {
             self.store.owners.set_phase(who, phase, Some(deadline));
             self.show_if_caught_up(who, now);
         }
+        if let Some((who, owner)) = self.store.owners.other(ix)
+            && owner.phase() == Phase::Departed
+        {
+            self.show(who, now);
+        }
         let is_shown = self.store.owners.of(ix).is_some_and(Owner::is_shown);
         if is_shown { Up::Known } else { Up::Revealing }
     }
@@ -72,15 +79,32 @@ impl Shard {
         let Some((who, owner)) = self.store.owners.other(ix) else {
             return;
         };
+        // What a node that said goodbye left is there for its lease.
         if owner.replica.incarnation <= incarnation
-            && !matches!(owner.phase(), Phase::Hidden { .. })
+            && !matches!(owner.phase(), Phase::Hidden { .. } | Phase::Departed)
         {
             self.store.owners.set_phase(who, Phase::Hidden { heard: None }, None);
             self.store.differ.start_sweep(who, now);
         }
     }
 
+    /// A node's run said goodbye, and its entries, all without clients now, have this lease: they stay
+    /// until it is over, whatever becomes of the node, but for those whose clients are elsewhere.
+    /// Those of a node that is hidden stay hidden.
+    pub fn member_depart(&mut self, ix: NodeIx, incarnation: u64, lease: Duration, now: Time) {
+        let Some((who, owner)) = self.store.owners.other(ix) else {
+            return;
+        };
+        if owner.replica.incarnation == incarnation && owner.is_shown() {
+            self.store.owners.depart(who, now + lease);
+            self.store.differ.start_sweep(who, now);
+            self.lapse(now);
+        }
+    }
+
     /// A node's run, and all before it, are gone for good, unless it says otherwise itself.
+    ///
+    /// What it has lent a lease stays until that is over.
     pub fn member_forget(&mut self, ix: NodeIx, incarnation: u64, now: Time) {
         let Some((_, owner)) = self.store.owners.other(ix) else {
             return;
@@ -122,6 +146,10 @@ impl Shard {
         let Some((who, owner)) = self.store.owners.other(ix) else {
             return true;
         };
+        // What is left of one that said goodbye cannot be fetched from it.
+        if owner.phase() == Phase::Departed {
+            return true;
+        }
         if !owner.clearing {
             self.start_clearing(who, now);
         }
@@ -139,7 +167,7 @@ impl Shard {
         let target = Some(owner.head_seen);
         let phase = owner.phase();
         match phase {
-            Phase::Hidden { .. } => {}
+            Phase::Hidden { .. } | Phase::Departed => {}
             Phase::Shown | Phase::CatchingUp { .. } => {
                 let was_shown = phase == Phase::Shown;
                 let frozen = owner.is_frozen() || was_shown;
@@ -147,6 +175,13 @@ impl Shard {
                 let phase = Phase::CatchingUp { target, frozen };
                 self.store.owners.set_phase(who, phase, Some(deadline));
             }
+        }
+    }
+
+    /// Hides what is left of owners that said goodbye, once their leases are over.
+    pub(super) fn lapse(&mut self, now: Time) {
+        while let Some(who) = self.store.owners.next_lapsed(LEAVING_MAX, now) {
+            self.store.differ.start_sweep(who, now);
         }
     }
 

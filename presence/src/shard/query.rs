@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Shard, counts::count_of};
+use super::Shard;
 use crate::{
     NodeIx, Ref, Topic,
     index::{Member, Roster},
+    listed,
 };
 
 /// One client in one topic.
@@ -49,8 +50,13 @@ impl Shard {
 
     /// The entries of a topic with this key, by reference.
     pub fn get(&self, topic: &Topic, key: &str) -> Vec<Entry<'_>> {
-        let found = self.store.index.find(topic, key);
-        sorted(found.filter_map(|m| self.resolve(&m)).filter(|entry| entry.key == key).collect())
+        let index = &self.store.index;
+        let Some(roster) = index.id(topic).and_then(|id| index.roster(id)) else {
+            return Vec::new();
+        };
+        let found = roster.find(index.hash(key)).into_iter();
+        let listed = found.filter_map(|member| self.resolve(roster, &member));
+        sorted(listed.filter(|entry| entry.key == key).collect())
     }
 
     /// How many are in a topic. Takes a time proportional to the nodes that have entries in it,
@@ -107,6 +113,15 @@ impl Shard {
         (store.differ.version(id), told.map_or_else(|| self.list(topic), sorted))
     }
 
+    /// Whether [`told`](Self::told) has an entry with this key.
+    pub fn is_told(&self, topic: &Topic, key: &str) -> bool {
+        let store = &self.store;
+        let Some(id) = store.index.id(topic).filter(|id| store.differ.is_watched(*id)) else {
+            return !self.get(topic, key).is_empty();
+        };
+        store.differ.is_told(id, key, store.index.hash(key), &store.owners, &store.index)
+    }
+
     /// The version that [`told`](Self::told) gives, without the entries.
     pub fn told_version(&self, topic: &Topic) -> u64 {
         self.store.differ.version(self.store.index.id(topic))
@@ -121,16 +136,20 @@ impl Shard {
     fn shown(&self, topic: &Topic) -> impl Iterator<Item = Entry<'_>> {
         let index = &self.store.index;
         let roster = index.id(topic).and_then(|id| index.roster(id));
-        roster.into_iter().flat_map(Roster::members).filter_map(|member| self.resolve(member))
+        roster.into_iter().flat_map(|roster| {
+            let members = roster.members().iter();
+            members.filter_map(|member| self.resolve(roster, member))
+        })
     }
 
-    fn resolve(&self, member: &Member) -> Option<Entry<'_>> {
-        let owner = self.store.owners.get(member.owner).filter(|owner| owner.is_shown())?;
-        owner.entry(member.slot)
+    fn resolve(&self, roster: &Roster, member: &Member) -> Option<Entry<'_>> {
+        let owners = &self.store.owners;
+        let is_listed = listed::is_listed(owners, roster, member);
+        owners.get(member.owner).filter(|_| is_listed)?.entry(member.slot)
     }
 
     fn count_of(&self, roster: &Roster) -> Count {
-        count_of(&self.store.owners, roster)
+        listed::count(&self.store.owners, roster)
     }
 }
 

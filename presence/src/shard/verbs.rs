@@ -13,8 +13,8 @@ use crate::{
 /// An entry that this node tracks, until it is untracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
-    slot: u32,
-    serial: u64,
+    pub(super) slot: u32,
+    pub(super) serial: u64,
 }
 
 /// Why an entry was not tracked or updated. Nothing has changed.
@@ -35,7 +35,7 @@ pub enum TrackError {
     /// This node tracks as many entries as it may, see [`crate::Config::entries_max`].
     #[error("too many presences")]
     Full,
-    /// The entry was untracked before.
+    /// The entry was untracked or detached before.
     #[error("no such presence")]
     Unknown,
 }
@@ -43,7 +43,8 @@ pub enum TrackError {
 impl Shard {
     /// Lists a client in a topic. The meta is opaque here; clients expect a JSON object.
     ///
-    /// It holds the topic's interest as long as the entry lives.
+    /// It holds the topic's interest as long as the entry lives. One that was listed with the same key
+    /// and has no client any more, see [`Self::detach`], is replaced.
     pub fn track(
         &mut self,
         topic: &Topic,
@@ -55,6 +56,9 @@ impl Shard {
             1..=KEY_LEN_MAX => check_meta(meta)?,
             len => return Err(TrackError::KeyLength { len }),
         }
+        if let Some(slot) = self.detached_slot(topic, key) {
+            return Ok(self.take_over(slot, topic, Pair::new(key, meta), now));
+        }
         if self.own.entries >= self.store.config.entries_max {
             return Err(TrackError::Full);
         }
@@ -64,10 +68,8 @@ impl Shard {
             self.release_interest(topic.hash64(), now);
             return Err(TrackError::Full);
         };
-        self.own.tracked += 1;
         self.own.entries += 1;
-        let serial = self.own.tracked;
-        self.own.serials[slot as usize] = serial;
+        let serial = self.name(slot);
         let seq = self.head() + 1;
         let tenant = Tenant::Presence { topic, pair: Pair::new(key, meta) };
         self.store.put((OwnerId::SELF, slot), (seq, seq), tenant, now);
@@ -81,6 +83,9 @@ impl Shard {
         else {
             return Err(TrackError::Unknown);
         };
+        if pair.version().is_some() {
+            return Err(TrackError::Unknown);
+        }
         let (born, pair) = (*born, Pair::new(pair.key(), meta));
         let name = self.store.index.name(*topic).ok_or(TrackError::Unknown)?.clone();
         let seq = self.head() + 1;
@@ -105,13 +110,13 @@ impl Shard {
 
     /// What clients know the entry's present version by.
     pub fn reference(&self, id: EntryId) -> Option<Ref> {
-        self.slot_of(id).map(|slot| self.store.owners.me().refs.at(slot.seq))
+        self.slot_of(id).map(|slot| self.store.owners.me().refs.at(slot.version()))
     }
 
     /// The operation that made the entry's present version; [`Ref::of`] it is its reference.
     pub fn dot(&self, id: EntryId) -> Option<Dot<Actor>> {
         let owners = &self.store.owners;
-        self.slot_of(id).map(|slot| owners.dot(owners.me(), slot.seq))
+        self.slot_of(id).map(|slot| owners.dot(owners.me(), slot.version()))
     }
 
     /// The entry as it is.
@@ -178,6 +183,7 @@ impl Shard {
         self.store.remove((OwnerId::SELF, slot), seq, now);
         self.own.serials[slot as usize] = 0;
         self.own.free.insert(slot);
+        self.store.leases.end(slot);
     }
 
     /// The lowest free slot, so that repair bitmaps stay short.
@@ -190,7 +196,14 @@ impl Shard {
         Some(slot)
     }
 
-    fn slot_of(&self, id: EntryId) -> Option<&Slot> {
+    /// Names a slot's new tenant.
+    pub(super) fn name(&mut self, slot: u32) -> u64 {
+        self.own.tracked += 1;
+        self.own.serials[slot as usize] = self.own.tracked;
+        self.own.tracked
+    }
+
+    pub(super) fn slot_of(&self, id: EntryId) -> Option<&Slot> {
         let serial = self.own.serials.get(id.slot as usize)?;
         let slot = self.store.owners.me().feed.slot(id.slot)?;
         (*serial == id.serial).then_some(slot)

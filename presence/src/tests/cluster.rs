@@ -1,7 +1,10 @@
 //! Four nodes that track, replicate, fall out of sight, come back, restart and are forgotten, as
 //! the members' lists of each other say in any order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -58,6 +61,10 @@ enum Act {
     Untrack {
         pick: u8,
     },
+    Detach {
+        pick: u8,
+        lease: Duration,
+    },
     Restart,
     Rekey,
     /// The topic's observer leaves, and another comes.
@@ -72,6 +79,7 @@ enum News {
     Up { direct: bool, age: u64 },
     Head,
     Down { age: u64 },
+    Depart { lease: Duration },
     Forget { age: u64 },
     Refetch,
 }
@@ -83,6 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..TOPICS, 0..3_u8).prop_map(|(topic, key)| Act::Track { topic, key }),
         3 => any::<u8>().prop_map(|pick| Act::Update { pick }),
         6 => any::<u8>().prop_map(|pick| Act::Untrack { pick }),
+        4 => (any::<u8>(), lease(10)).prop_map(|(pick, lease)| Act::Detach { pick, lease }),
         1 => Just(Act::Restart),
         1 => Just(Act::Rekey),
         2 => (0..TOPICS).prop_map(|topic| Act::Observe { topic }),
@@ -91,6 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (any::<bool>(), 0..2_u64).prop_map(|(direct, age)| News::Up { direct, age }),
         4 => Just(News::Head),
         3 => (0..2_u64).prop_map(|age| News::Down { age }),
+        2 => lease(1).prop_map(|lease| News::Depart { lease }),
         2 => (0..2_u64).prop_map(|age| News::Forget { age }),
         1 => Just(News::Refetch),
     ];
@@ -103,6 +113,10 @@ fn step() -> impl Strategy<Value = Step> {
         22 => (node(), node(), news).prop_map(|(at, of, news)| Step::Tell { at, of, news }),
         8 => prop_oneof![0..9_000_u64, Just(1_100_000)].prop_map(|micros| Step::Tick { micros }),
     ]
+}
+
+fn lease(seconds_max: u64) -> impl Strategy<Value = Duration> {
+    prop_oneof![0..20_u64, Just(seconds_max * 1000)].prop_map(Duration::from_millis)
 }
 
 fn ix(node: usize) -> NodeIx {
@@ -188,7 +202,13 @@ impl Node {
         assert_eq!((totals.cluster, totals.owners), (all, owners));
         for t in topics {
             self.check_queries(&t);
-            for entry in self.shard.list(&t).iter().filter(|e| e.owner != NodeIx::SELF) {
+            self.check_listed(&t);
+            // What is left of those that said goodbye wants nothing.
+            let left = self.shard.raw(&t).into_iter().filter(|entry| entry.3);
+            let left: BTreeSet<_> = left.map(|entry| entry.2).collect();
+            let others =
+                |e: &&crate::Entry<'_>| e.owner != NodeIx::SELF && !left.contains(&e.reference);
+            for entry in self.shard.list(&t).iter().filter(others) {
                 let position = self.shard.position(entry.owner).unwrap();
                 let wants = |hash| self.forward.contains(&(entry.owner.0, hash));
                 assert!(
@@ -198,6 +218,19 @@ impl Node {
                 );
             }
         }
+    }
+
+    /// The list is what the rule says of all entries.
+    fn check_listed(&self, topic: &Topic) {
+        let raw = self.shard.raw(topic);
+        let attached = raw.iter().filter(|entry| !entry.3);
+        let attached: BTreeSet<_> = attached.map(|entry| entry.1.as_str()).collect();
+        let listed = raw.iter().filter(|entry| !entry.3 || !attached.contains(entry.1.as_str()));
+        let listed: BTreeSet<_> = listed.map(|entry| entry.2).collect();
+        let list = self.shard.list(topic);
+        assert_eq!(list.iter().map(|entry| entry.reference).collect::<BTreeSet<_>>(), listed);
+        let keys: BTreeSet<_> = list.iter().map(|entry| entry.key).collect();
+        assert_eq!(keys, raw.iter().map(|entry| entry.1.as_str()).collect());
     }
 
     fn check_queries(&self, topic: &Topic) {
@@ -298,6 +331,12 @@ impl Model {
                 };
                 assert!(node.shard.untrack(node.ids.swap_remove(at), now));
             }
+            Act::Detach { pick, lease } => {
+                let Some(at) = usize::from(pick).checked_rem(node.ids.len()) else {
+                    return;
+                };
+                assert!(node.shard.detach(node.ids.swap_remove(at), lease, now));
+            }
             Act::Restart => *node = Node::new(number, incarnation, self.tombstones),
             Act::Observe { topic: t } => {
                 node.flush(now);
@@ -339,6 +378,7 @@ impl Model {
                     assert!(!node.shard.position(ix(of)).unwrap().visible);
                 }
             }
+            News::Depart { lease } => node.shard.member_depart(ix(of), current, lease, now),
             News::Forget { age } => {
                 let incarnation = current.saturating_sub(age);
                 node.shard.member_forget(ix(of), incarnation, now);
@@ -353,8 +393,27 @@ impl Model {
         }
     }
 
-    /// All see each other again, and catch up.
+    /// What those that said goodbye left is gone; all see each other again, and catch up.
     fn heal(&mut self, max_bytes: usize) {
+        self.wait(2);
+        self.agree(max_bytes);
+        // The leases of own entries are over.
+        self.wait(20);
+        self.agree(max_bytes);
+        self.wait(1);
+        for node in &mut self.nodes {
+            node.flush(self.now);
+            assert_eq!((node.shard.detached(), node.shard.poll_timeout()), (0, None));
+            node.check();
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now = Time::from_micros(self.now.as_micros() + seconds * 1_000_000);
+        self.nodes.iter_mut().for_each(|node| node.flush(self.now));
+    }
+
+    fn agree(&mut self, max_bytes: usize) {
         for at in 0..NODES {
             for of in (0..NODES).filter(|of| *of != at) {
                 self.tell(at, of, News::Up { direct: true, age: 0 });
@@ -367,21 +426,20 @@ impl Model {
                 assert_eq!(position.checksum, self.nodes[of].shard.checksum());
             }
         }
-        self.now = Time::from_micros(self.now.as_micros() + 2_000_000);
         for t in (0..TOPICS).map(topic) {
-            let own = |node: &Node| -> BTreeSet<_> {
-                let own = node.shard.list(&t).into_iter().filter(|e| e.owner == NodeIx::SELF);
-                own.map(|e| (e.key.to_owned(), e.meta.to_vec(), e.reference)).collect()
+            let own = |node: &Node| -> Vec<_> {
+                let raw = node.shard.raw(&t).into_iter();
+                raw.filter(|entry| entry.0 == NodeIx::SELF).map(|e| (e.1, e.2, e.3)).collect()
             };
-            let all: BTreeSet<_> = self.nodes.iter().flat_map(own).collect();
+            let all: Vec<_> = self.nodes.iter().flat_map(own).collect();
+            let attached: BTreeSet<_> = all.iter().filter(|e| !e.2).map(|e| &e.0).collect();
+            let listed = all.iter().filter(|e| !e.2 || !attached.contains(&e.0)).map(|e| e.1);
+            let listed: BTreeSet<_> = listed.collect();
             for node in &self.nodes {
-                assert_eq!(contents(&node.shard, &t).into_iter().collect::<BTreeSet<_>>(), all);
+                let list: BTreeSet<_> = node.shard.list(&t).iter().map(|e| e.reference).collect();
+                assert_eq!(list, listed);
+                node.check_listed(&t);
             }
-        }
-        for node in &mut self.nodes {
-            node.flush(self.now);
-            assert_eq!(node.shard.poll_timeout(), None);
-            node.check();
         }
     }
 }

@@ -155,8 +155,9 @@ proptest! {
     /// Whoever follows knows the last count once all is quiet, and is never told twice in a second.
     #[test]
     fn who_follows_ends_with_the_present_count(
-        steps in prop::collection::vec((0..5_u8, 0..3_u8, 0..600_u64), 0..80),
+        steps in prop::collection::vec((0..8_u8, 0..3_u8, 0..600_u64), 0..80),
     ) {
+        let lease = Duration::from_millis(250);
         let mut config = ring(2);
         config.count_interval = Duration::from_millis(100);
         let mut shard = viewer("viewer", config);
@@ -166,25 +167,29 @@ proptest! {
         let mut known: BTreeMap<Topic, (u64, Count, Time)> = BTreeMap::new();
         let (mut own, mut theirs) = (Vec::new(), Vec::new());
         let mut now = 0;
-        let quiet = [(5, 0, 0), (5, 0, 300)];
+        let quiet = [(8, 0, 0), (8, 0, 300)];
         for (kind, pick, millis) in steps.into_iter().chain(quiet) {
             now += millis * 1000;
             let (now, topic) = (at(now), &topics[usize::from(pick)]);
             match kind {
                 0 => own.push(shard.track(topic, &pick.to_string(), b"{}", now).unwrap()),
-                1 => theirs.push(other.track(topic, "k", b"{}", now).unwrap()),
+                1 => theirs.push(other.track(topic, &pick.to_string(), b"{}", now).unwrap()),
                 2 => {
                     own.pop().map(|id| shard.untrack(id, now));
                     theirs.pop().map(|id| other.untrack(id, now));
                 }
                 3 => shard.member_down(OWNER, 1, now),
                 4 => drop(shard.member_up(OWNER, &replica("owner", 1), true, now)),
+                5 => drop(own.pop().map(|id| shard.detach(id, lease, now))),
+                6 => drop(theirs.pop().map(|id| other.detach(id, lease, now))),
+                7 => shard.member_depart(OWNER, 1, lease, now),
                 _ => {
                     shard.member_up(OWNER, &replica("owner", 1), true, now);
                     shard.saw_head(OWNER, 1, other.head(), now);
                     pull((&mut shard, OWNER), (&other, NodeIx::SELF), 100, now);
                 }
             }
+            drain(&mut other, now);
             for event in drain(&mut shard, now) {
                 if let Event::Count { topic, version, count } = event
                     && let Some((before, _, last)) = known.insert(topic, (version, count, now))

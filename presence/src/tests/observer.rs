@@ -10,6 +10,8 @@ pub(super) struct Observer {
     version: u64,
     known: BTreeMap<Ref, (String, Vec<u8>)>,
     joined: BTreeSet<Ref>,
+    /// Keys that have to be listed after each diff.
+    pub(super) expected: BTreeSet<String>,
     /// Whether owners may be hidden and shown again.
     pub(super) may_rejoin: bool,
 }
@@ -22,7 +24,14 @@ impl Observer {
         let known: BTreeMap<_, _> =
             told.iter().map(|e| (e.reference, (e.key.to_owned(), e.meta.to_vec()))).collect();
         let joined = known.keys().copied().collect();
-        Self { topic: topic.clone(), version, known, joined, may_rejoin: false }
+        Self {
+            topic: topic.clone(),
+            version,
+            known,
+            joined,
+            expected: BTreeSet::new(),
+            may_rejoin: false,
+        }
     }
 
     /// Versions have no gap; a leave is of a known version, a join of an unknown one that comes
@@ -46,6 +55,13 @@ impl Observer {
             let value = (join.key.to_string(), join.meta.to_vec());
             assert!(self.known.insert(join.reference, value).is_none(), "known already");
         }
+        let keys = self.keys();
+        assert!(self.expected.is_subset(&keys), "{:?} of {:?}", keys, self.expected);
+    }
+
+    /// The keys that it knows.
+    pub(super) fn keys(&self) -> BTreeSet<String> {
+        self.known.values().map(|(key, _)| key.clone()).collect()
     }
 
     /// As `presence_state` would show it.
