@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ pub trait Shards {
 /// All that one node knows of the others and says to them.
 ///
 /// Methods come in four kinds: `handle_*` take the world in, verbs ([`barrier`](Self::barrier),
-/// [`disconnect`](Self::disconnect), [`leave`](Self::leave)) take the application in, `poll_*` give
+/// [`disconnect`](Self::disconnect), [`drain`](Self::drain), [`leave`](Self::leave)) take the application in, `poll_*` give
 /// effects out, the rest are views. After each input drain [`poll_event`](Self::poll_event), then
 /// [`poll_transmit`](Self::poll_transmit) for each lane that has room, of each linked peer or of those
 /// that [`poll_ready`](Self::poll_ready) names, then wait until [`poll_timeout`](Self::poll_timeout).
@@ -65,12 +66,17 @@ pub struct Cluster {
     pub(crate) pulls: u64,
     /// Those that last, with the nodes whose feeds they bring.
     pub(crate) pulling: BTreeMap<u64, NodeIx>,
+    /// This node takes no clients any more.
+    draining: bool,
     rng: StdRng,
 }
 
 /// How far above a known incarnation a new one is taken at random: less than a second as the node
 /// makes them of its clock.
 const INCARNATION_STEP_MAX: u64 = 1 << 20;
+
+/// The longest lease that a node which says goodbye can give its entries: an hour.
+pub const LEASE_MAX: Duration = Duration::from_secs(3600);
 
 impl Cluster {
     /// A node alone. `address` is where others dial it; `seed` feeds its one random generator.
@@ -93,6 +99,7 @@ impl Cluster {
             suspected_since: None,
             pulls: 0,
             pulling: BTreeMap::new(),
+            draining: false,
             rng,
             config,
             me,
@@ -133,6 +140,9 @@ impl Cluster {
         self.send_control(ix, &Message::Sync(sync));
         for more in members.chunks(RECORDS_PER_FRAME).skip(1) {
             self.send_control(ix, &Message::Members(more.to_vec()));
+        }
+        if self.draining {
+            self.send_control(ix, &Message::Draining);
         }
         Some(ix)
     }
@@ -195,13 +205,16 @@ impl Cluster {
                 self.events.push_back(Event::Disconnect { socket_id });
             }
             Some(Message::Members(members)) => self.handle_members(members, shards, now),
-            Some(Message::Leave) => self.handle_leave(ix, shards, now),
             Some(Message::Pull(pull)) => self.handle_pull(ix, pull, shards)?,
             Some(Message::PullAnswer(answer)) => {
                 self.handle_pull_answer(ix, answer, shards, now)?;
             }
             Some(Message::PullEnd(pull)) => self.handle_pull_end(ix, pull),
             Some(Message::Relayed(relayed)) => self.handle_relayed(ix, relayed, shards, now)?,
+            Some(Message::Draining) => self.handle_draining(ix),
+            Some(Message::Leave(lease)) => {
+                self.handle_leave(ix, Duration::from_millis(lease), shards, now);
+            }
         }
         Ok(())
     }
@@ -279,9 +292,18 @@ impl Cluster {
         self.send_control_to_all(&Message::Disconnect(socket_id.to_owned()));
     }
 
-    /// Says goodbye. Give the control and membership lanes a moment before closing links.
-    pub fn leave(&mut self, now: Time) {
-        self.send_control_to_all(&Message::Leave);
+    /// Tells all peers, and those that come, that this node takes no clients any more.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.send_control_to_all(&Message::Draining);
+    }
+
+    /// Says goodbye. Peers keep this node's entries for what is left of their `lease`, which they measure
+    /// from when they hear of it, at most [`LEASE_MAX`]. Give the control and membership lanes a moment
+    /// before closing links.
+    pub fn leave(&mut self, lease: Duration, now: Time) {
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.send_control_to_all(&Message::Leave(lease));
         self.membership.leave(now);
         // Its own packets could overtake the goodbye, and would look like a crash.
         while self.membership.poll_packet().is_some() {}

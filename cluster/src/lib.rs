@@ -33,7 +33,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{Cluster, Shards};
+pub use cluster::{Cluster, LEASE_MAX, Shards};
 pub use config::{Config, Profile};
 pub use error::WireError;
 pub use event::{Down, Event};

@@ -1,11 +1,11 @@
 //! Nodes come, go and are forgotten: by their links, by membership, by their own word.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use presence::{NodeIx, Replica, Time};
 
 use crate::{
-    cluster::{Cluster, Shards},
+    cluster::{Cluster, LEASE_MAX, Shards},
     event::{Down, Event},
     link::Link,
     membership::Notice,
@@ -49,6 +49,7 @@ impl Cluster {
             self.events.push_back(Event::MemberUp { node: ix, replica: replica.clone() });
         }
         if node.replica != *replica {
+            node.draining = false;
             node.agrees = None;
         }
         node.replica = replica.clone();
@@ -121,7 +122,23 @@ impl Cluster {
         self.settle_partition(ix, now);
     }
 
-    pub(crate) fn handle_leave(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+    pub(crate) fn handle_draining(&mut self, ix: NodeIx) {
+        if let Some(node) = self.nodes.get_mut(ix) {
+            node.draining = true;
+        }
+    }
+
+    /// A node said goodbye; its entries have that lease left.
+    pub(crate) fn handle_leave(
+        &mut self,
+        ix: NodeIx,
+        lease: Duration,
+        shards: &mut impl Shards,
+        now: Time,
+    ) {
+        if !lease.is_zero() {
+            self.grant(ix, lease.min(LEASE_MAX), shards, now);
+        }
         let Some(node) = self.nodes.get_mut(ix) else { return };
         node.left = true;
         self.member_down(ix, Down::Left, shards, now);
@@ -137,6 +154,15 @@ impl Cluster {
             self.membership.handle_records(vec![MemberRecord::down(identity)], now);
         }
         self.settle_membership(shards, now);
+    }
+
+    /// Keeps the entries of a node that goes for a while.
+    fn grant(&mut self, ix: NodeIx, lease: Duration, shards: &mut impl Shards, now: Time) {
+        let Some(node) = self.nodes.get(ix) else { return };
+        let incarnation = node.replica.incarnation;
+        for shard in 0..self.config.shards {
+            shards.with(shard, |shard| shard.member_depart(ix, incarnation, lease, now));
+        }
     }
 
     /// Carries out what the membership protocol found.

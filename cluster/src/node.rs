@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) doubt: Option<Doubt>,
     /// It said goodbye: it is forgotten as soon as its link ends.
     pub(crate) left: bool,
+    /// It said that it takes no clients any more.
+    pub(crate) draining: bool,
     /// Whether its last digest was equal to ours.
     pub(crate) agrees: Option<bool>,
     /// Where its feeds come from.
@@ -64,6 +66,7 @@ impl Node {
             unconfirmed_at: None,
             doubt: None,
             left: false,
+            draining: false,
             agrees: None,
             source: Source::default(),
             pullers: BTreeSet::new(),

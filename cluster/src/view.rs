@@ -59,6 +59,8 @@ pub struct Member {
     pub up: bool,
     /// Alive, but a probe failed.
     pub suspect: bool,
+    /// It takes no clients any more, and will say goodbye.
+    pub draining: bool,
     /// A link to it is up.
     pub linked: bool,
     /// Operations of its feeds that this node knows to be missing here.
@@ -98,6 +100,15 @@ impl Cluster {
         self.nodes.get(ix).and_then(|node| node.link.as_ref()).is_some_and(Link::caught_up)
     }
 
+    /// Whether all linked peers have acknowledged all of this node's feeds.
+    pub fn is_known(&self) -> bool {
+        let has_all = |link: &Link| {
+            let mut heads = (0..).zip(&self.heads);
+            heads.all(|(shard, head)| link.acked_position(shard) >= *head)
+        };
+        self.nodes.links().all(|(_, link)| has_all(link))
+    }
+
     /// All nodes known but this one.
     pub fn members(&self, shards: &mut impl Shards, now: Time) -> Vec<Member> {
         let suspects: Vec<&Identity> = self.membership.suspects().collect();
@@ -114,6 +125,7 @@ impl Cluster {
                 version: node.version.clone(),
                 up: node.state == State::Up,
                 suspect: suspects.iter().any(|id| id.name == node.replica.name),
+                draining: node.draining,
                 linked: node.link.is_some(),
                 lag: lag.fold(0, u64::saturating_add),
                 stale: node.behind_since.map_or(Duration::ZERO, |since| now.since(since)),

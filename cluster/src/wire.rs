@@ -74,6 +74,7 @@ mod kind {
     pub(super) const RELAYED: u8 = 0x0e;
     pub(super) const MEMBERS: u8 = 0x0f;
     pub(super) const BROADCAST: u8 = 0x10;
+    pub(super) const DRAINING: u8 = 0x11;
     pub(super) const TOPICS_REQUEST: u8 = 0x20;
     pub(super) const TOPICS: u8 = 0x21;
     pub(super) const SESSION_POLL: u8 = 0x22;
@@ -104,8 +105,10 @@ pub(crate) enum Message {
     Sums(Sums),
     /// Close all sockets with this id.
     Disconnect(String),
-    /// The sender is going for good.
-    Leave,
+    /// The sender takes no clients any more and sends its own away.
+    Draining,
+    /// The sender is going for good. Its entries have this lease left, in milliseconds; 0 is none.
+    Leave(u64),
     /// The sender wants the feeds of a node that it has no link to.
     Pull(Pull),
     /// Whether the sender relays them.
@@ -197,7 +200,8 @@ impl Message {
             Self::DigestRequest => frame(kind::DIGEST_REQUEST, &(), &[]),
             Self::Sums(sums) => frame(kind::SUMS, sums, &[]),
             Self::Disconnect(socket_id) => frame(kind::DISCONNECT, socket_id, &[]),
-            Self::Leave => frame(kind::LEAVE, &(), &[]),
+            Self::Draining => frame(kind::DRAINING, &(), &[]),
+            Self::Leave(lease) => frame(kind::LEAVE, lease, &[]),
             Self::Pull(pull) => frame(kind::PULL, pull, &[]),
             Self::PullAnswer(answer) => frame(kind::PULL_ANSWER, answer, &[]),
             Self::PullEnd(pull) => frame(kind::PULL_END, pull, &[]),
@@ -232,9 +236,9 @@ impl Message {
             }
             kind::SUMS => Self::Sums(parts.whole("sums")?),
             kind::DISCONNECT => Self::Disconnect(parts.whole("disconnect")?),
-            kind::LEAVE => {
-                let () = parts.whole("leave")?;
-                Self::Leave
+            kind::DRAINING => {
+                let () = parts.whole("draining")?;
+                Self::Draining
             }
             kind::PULL => Self::Pull(parts.whole("pull")?),
             kind::PULL_ANSWER => Self::PullAnswer(parts.whole("pull answer")?),
@@ -244,6 +248,7 @@ impl Message {
                 Self::Relayed(Relayed { pull, feed })
             }
             kind::MEMBERS => Self::Members(parts.whole("members")?),
+            kind::LEAVE => Self::Leave(parts.whole("leave")?),
             other => return ignorable(other).map(|()| None),
         }))
     }

@@ -267,7 +267,8 @@ fn forgery() -> impl Strategy<Value = Message> {
                 positions: positions.to_vec(),
                 members,
             })),
-        1 => Just(Message::Leave),
+        1 => Just(Message::Draining),
+        1 => prop_oneof![Just(0), Just(5_000), any::<u64>()].prop_map(Message::Leave),
         2 => relay_forgery(),
     ]
 }

@@ -38,7 +38,7 @@ fn a_goodbye_hides_at_once_and_the_end_of_its_link_forgets() {
     net.pass(Duration::from_millis(10));
     assert_eq!(net.keys(0, "room"), ["ann"]);
     let (ix, now) = (net.ix(0, 1), net.now);
-    net.cores[1].cluster.leave(now);
+    net.cores[1].cluster.leave(Duration::ZERO, now);
     net.pump();
     assert_eq!(net.keys(0, "room"), Vec::<String>::new());
     let down = Event::MemberDown { node: ix, replica: replica(1), why: Down::Left };
@@ -52,6 +52,31 @@ fn a_goodbye_hides_at_once_and_the_end_of_its_link_forgets() {
     assert_eq!(net.cores[0].cluster.up().count(), 1);
     let dialled = net.events(0).into_iter().any(|event| matches!(event, Event::Keep(_)));
     assert!(!dialled);
+}
+
+#[test]
+fn the_entries_of_a_node_that_says_goodbye_stay_for_their_lease() {
+    let mut net = Net::together(3, &config());
+    net.track(1, "room", "ann");
+    net.pass(Duration::from_millis(100));
+    assert!(net.cores[1].cluster.is_known());
+    net.cores[1].cluster.drain();
+    net.pump();
+    let peer = |net: &mut Net, at| net.members(at).into_iter().find(|m| m.replica == replica(1));
+    assert!(peer(&mut net, 0).is_some_and(|member| member.draining && member.up));
+    let now = net.now;
+    net.cores[1].cluster.leave(Duration::from_secs(5), now);
+    net.pump();
+    net.unlink(0, 1);
+    net.unlink(1, 2);
+    net.pass(Duration::from_millis(4900));
+    assert!(peer(&mut net, 0).is_none());
+    assert_eq!(
+        (net.keys(0, "room"), net.keys(2, "room")),
+        (vec!["ann".into()], vec!["ann".into()])
+    );
+    net.pass(Duration::from_millis(200));
+    assert_eq!((net.keys(0, "room").len(), net.keys(2, "room").len()), (0, 0));
 }
 
 #[test]
@@ -185,7 +210,7 @@ fn frames_of_a_link_that_was_replaced_are_ignored() {
     net.link(0, 1);
     net.pump();
     let core = &mut net.cores[0];
-    let goodbye = Message::Leave.encode();
+    let goodbye = Message::Leave(0).encode();
     assert_eq!(core.cluster.handle_frame(ix, old, &goodbye, &mut core.shards, now), Ok(()));
     // Its end does not end the newer one.
     core.cluster.handle_link_down(ix, old, &mut core.shards, now);

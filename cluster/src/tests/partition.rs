@@ -48,7 +48,7 @@ fn both_sides_of_a_split_suspect_it_until_it_is_healed() {
 fn a_goodbye_is_no_partition() {
     let mut net = Net::together(3, &config());
     let now = net.now;
-    net.cores[1].cluster.leave(now);
+    net.cores[1].cluster.leave(Duration::ZERO, now);
     net.pass(Duration::from_secs(1));
     net.unlink(0, 1);
     net.unlink(1, 2);

@@ -101,7 +101,8 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), feeds)
             .prop_map(|(incarnation, feeds)| Message::Sums(Sums { incarnation, feeds })),
         ".{0,20}".prop_map(Message::Disconnect),
-        Just(Message::Leave),
+        Just(Message::Draining),
+        any::<u64>().prop_map(Message::Leave),
         pull(),
         (any::<u64>(), prop::option::of(prop::collection::vec(any::<u64>(), 0..20)))
             .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
@@ -248,7 +249,7 @@ fn kinds_of_a_later_release_are_ignored_from_0x80_on() {
         assert_eq!(Message::decode(&frame), Ok(None));
         assert_eq!(decode_broadcast(&frame), Ok(None));
     }
-    for kind in [0x00, 0x11, 0x1f, 0x20, 0x22, 0x25, 0x7f] {
+    for kind in [0x00, 0x12, 0x1f, 0x20, 0x22, 0x25, 0x7f] {
         let refused = WireError::UnknownKind { kind };
         assert_eq!(Message::decode(&framed(kind, &[], &[])), Err(refused.clone()));
         assert_eq!(decode_broadcast(&framed(kind, &[], &[])), Err(refused));

@@ -49,6 +49,13 @@ impl Shard {
         true
     }
 
+    /// Whether an entry is detached.
+    pub fn is_detached(&self, id: EntryId) -> bool {
+        self.slot_of(id).is_some_and(
+            |slot| matches!(&slot.held, Held::Presence { pair, .. } if pair.version().is_some()),
+        )
+    }
+
     /// Own entries that are detached.
     pub fn detached(&self) -> usize {
         self.store.leases.len()

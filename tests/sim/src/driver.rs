@@ -197,7 +197,7 @@ impl World {
             wrong.push(format!("n{node} {topic}: a newcomer is told another state than the rest"));
         }
         observer.version = version;
-        observer.shown = told;
+        observer.start(told);
         observer.watchers += 1;
         match tracked {
             Ok(entry) => {

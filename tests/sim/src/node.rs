@@ -62,6 +62,10 @@ pub(crate) struct Observer {
     pub(crate) joins: Vec<String>,
     /// Which references have joined, and how many members had gone down by then.
     joined: BTreeMap<Ref, u64>,
+    /// How many of each key are shown.
+    keys: BTreeMap<String, usize>,
+    /// Whether it is an error when a key is not shown any more.
+    pub(crate) keys_stay: bool,
 }
 
 #[derive(Debug)]
@@ -186,7 +190,14 @@ impl Observer {
         }
         self.version = diff.version;
         let len = diff.joins.len() + diff.leaves.len();
-        if len > presence::Config::default().diff_events_max {
+        let keys = diff.joins.iter().chain(&diff.leaves).map(|change| &change.key);
+        // The changes of one key that moves are told together.
+        let largest = keys.fold(BTreeMap::<_, usize>::new(), |mut all, key| {
+            *all.entry(key).or_default() += 1;
+            all
+        });
+        let room = largest.values().max().copied().unwrap_or(0);
+        if len > presence::Config::default().diff_events_max + room {
             return Err(format!("diff of {len} changes"));
         }
         for leave in &diff.leaves {
@@ -194,6 +205,7 @@ impl Observer {
                 return Err(format!("leave of {} that was not shown", leave.key));
             }
         }
+        self.count_keys(diff);
         for join in &diff.joins {
             if self.shown.insert(join.reference, join.key.to_string()).is_some() {
                 return Err(format!("second join of {}", join.key));
@@ -209,6 +221,9 @@ impl Observer {
                 return Err(format!("join of {} replaces what this diff does not", join.key));
             }
         }
+        if self.keys_stay {
+            self.check_leaves(diff)?;
+        }
         Ok(())
     }
 }
@@ -222,6 +237,42 @@ impl Observer {
         let (_, told) = shard.told(topic);
         let shows = |entry: &Entry<'_>| self.shown.contains_key(&entry.reference);
         told.len() == self.shown.len() && told.iter().all(shows)
+    }
+
+    /// Shows a state.
+    pub(crate) fn start(&mut self, told: BTreeMap<Ref, String>) {
+        self.keys.clear();
+        for key in told.values() {
+            *self.keys.entry(key.clone()).or_default() += 1;
+        }
+        self.shown = told;
+    }
+
+    /// What another entry of its key has covered may join again when that one goes.
+    fn count_keys(&mut self, diff: &Diff) {
+        for join in &diff.joins {
+            *self.keys.entry(join.key.to_string()).or_default() += 1;
+        }
+        for leave in &diff.leaves {
+            if let Some(left) = self.keys.get_mut(&*leave.key) {
+                *left -= 1;
+            }
+        }
+        for leave in &diff.leaves {
+            match self.keys.get(&*leave.key) {
+                Some(0) => drop(self.keys.remove(&*leave.key)),
+                Some(_) => drop(self.joined.remove(&leave.reference)),
+                None => {}
+            }
+        }
+    }
+
+    /// Whoever has left with a diff is there under another reference.
+    fn check_leaves(&self, diff: &Diff) -> Result<(), String> {
+        match diff.leaves.iter().find(|leave| !self.keys.contains_key(&*leave.key)) {
+            Some(gone) => Err(format!("{} is not shown any more", gone.key)),
+            None => Ok(()),
+        }
     }
 }
 

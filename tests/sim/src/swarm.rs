@@ -28,11 +28,15 @@ const SETTLE_WAN: Duration = Duration::from_secs(60);
 enum Step {
     Join,
     Leave,
+    /// A client loses its socket; its entry has a lease.
+    Lose,
     Update,
     Broadcast,
     Crash,
     Restart,
     Goodbye,
+    /// A goodbye that leaves the entries a lease.
+    Retire,
     Cut,
     Partition,
     Heal,
@@ -109,16 +113,18 @@ impl Mix {
             doubled: u32::try_from(dice.some(80)).unwrap_or(0),
         };
         let crash = dice.some(20);
-        let goodbye = dice.some(8);
+        let (goodbye, retire) = (dice.some(8), dice.some(8));
         let (cut, partition) = (dice.some(10), dice.some(8));
         let weights = vec![
             (Step::Join, 100 + dice.draw(400)),
             (Step::Leave, 50 + dice.draw(300)),
+            (Step::Lose, dice.some(150)),
             (Step::Update, dice.draw(300)),
             (Step::Broadcast, dice.draw(600)),
             (Step::Crash, crash),
             (Step::Goodbye, goodbye),
-            (Step::Restart, if crash + goodbye > 0 { 5 + dice.draw(30) } else { 0 }),
+            (Step::Retire, retire),
+            (Step::Restart, if crash + goodbye + retire > 0 { 5 + dice.draw(30) } else { 0 }),
             (Step::Cut, cut),
             (Step::Partition, partition),
             (Step::Heal, if cut + partition > 0 { 2 + dice.draw(16) } else { 0 }),
@@ -182,6 +188,12 @@ fn step(world: &mut World, weights: &[(Step, u64)], rooms: u64) {
                 world.leave(node, client);
             }
         }
+        Step::Lose => {
+            let lease = Duration::from_millis(world.draw(6_000));
+            if let Some(client) = world.some_client(node) {
+                world.lose(node, client, lease);
+            }
+        }
         Step::Update => {
             if let Some(client) = world.some_client(node) {
                 let meta = format!("{{\"n\":{}}}", world.draw(1000));
@@ -191,6 +203,10 @@ fn step(world: &mut World, weights: &[(Step, u64)], rooms: u64) {
         Step::Broadcast => world.broadcast(node, &topic),
         Step::Crash => world.crash(node),
         Step::Goodbye => world.stop(node),
+        Step::Retire => {
+            let lease = Duration::from_millis(world.draw(6_000));
+            world.retire(node, lease);
+        }
         Step::Restart => {
             let off = i64::try_from(world.draw(40_000)).unwrap_or(0) - 30_000;
             world.restart(node, off);

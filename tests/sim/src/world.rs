@@ -160,7 +160,10 @@ impl World {
         let Some(gone) = place.clients.remove(&client) else { return };
         let shard = place.shard(&gone.topic);
         if let Some(entry) = gone.entry {
-            shard.untrack(entry, now);
+            // Unless its socket was lost, and it stays for a while.
+            if !shard.is_detached(entry) {
+                shard.untrack(entry, now);
+            }
             shard.unobserve(&gone.topic, now);
         }
         shard.release_interest(gone.topic.hash64(), now);
@@ -174,6 +177,35 @@ impl World {
         }
         self.expected.retain(|(id, _), _| *id != client);
         self.drain(node);
+    }
+
+    /// A client loses its socket; its entry stays for the lease.
+    pub fn lose(&mut self, node: usize, client: ClientId, lease: Duration) {
+        if !self.runs(node) {
+            return;
+        }
+        let now = self.now;
+        let place = &mut self.nodes[node];
+        if let Some(Client { topic, entry: Some(entry), .. }) = place.clients.get(&client) {
+            let (topic, entry) = (topic.clone(), *entry);
+            place.shard(&topic).detach(entry, lease, now);
+            self.leave(node, client);
+        }
+    }
+
+    /// A node that drains has nothing left to tell: it says goodbye, with what is left of its entries'
+    /// lease, and ends.
+    pub fn retire(&mut self, node: usize, lease: Duration) {
+        if !self.runs(node) {
+            return;
+        }
+        self.nodes[node].cluster.drain();
+        self.end(node, lease);
+    }
+
+    /// Entries of a node whose clients are gone.
+    pub fn detached(&self, node: usize) -> usize {
+        self.nodes[node].shards.0.iter().map(presence::Shard::detached).sum()
     }
 
     /// A client's meta changes.
@@ -285,8 +317,12 @@ impl World {
         if !self.runs(node) {
             return;
         }
+        self.end(node, Duration::ZERO);
+    }
+
+    fn end(&mut self, node: usize, lease: Duration) {
         let now = self.now;
-        self.nodes[node].cluster.leave(now);
+        self.nodes[node].cluster.leave(lease, now);
         self.drain(node);
         let gone: BTreeSet<ClientId> = self.nodes[node].clients.keys().copied().collect();
         self.expected.retain(|(client, _), _| !gone.contains(client));
@@ -438,6 +474,19 @@ impl World {
     pub fn told_joins(&self, node: usize, topic: &str) -> &[String] {
         let observer = self.nodes[node].observers.get(topic);
         observer.map_or(&[], |observer| &observer.joins)
+    }
+
+    /// Keys that the clients of a topic on a node show.
+    pub fn told_keys(&self, node: usize, topic: &str) -> BTreeSet<&str> {
+        let observer = self.nodes[node].observers.get(topic);
+        observer.map_or_else(BTreeSet::new, |o| o.shown.values().map(String::as_str).collect())
+    }
+
+    /// From here on it is an error when a key is shown no more that was shown before.
+    pub fn expect_keys_to_stay(&mut self) {
+        for observer in self.nodes.iter_mut().flat_map(|node| node.observers.values_mut()) {
+            observer.keys_stay = true;
+        }
     }
 
     /// A measure of all that a node's cores hold.

@@ -34,7 +34,8 @@ fn control_frames() {
     let sums = Sums { incarnation: 7, feeds: vec![(1, 2), (3, 4)] };
     check(&Message::Sums(sums), 0x08, b"\x07\x02\x01\x02\x03\x04", b"");
     check(&Message::Disconnect("users:1".to_owned()), 0x09, b"\x07users:1", b"");
-    check(&Message::Leave, 0x0a, b"", b"");
+    check(&Message::Leave(5), 0x0a, b"\x05", b"");
+    check(&Message::Draining, 0x11, b"", b"");
     let pull = Pull { id: 1, owner: "n2".to_owned(), incarnation: 7, positions: vec![5, 0] };
     check(&Message::Pull(pull), 0x0b, b"\x01\x02n2\x07\x02\x05\x00", b"");
     let answer = PullAnswer { id: 1, heads: Some(vec![6, 0]) };

@@ -3,6 +3,7 @@
 mod adversity;
 mod costs;
 mod flaps;
+mod moves;
 mod partitions;
 mod plans;
 mod promptness;
@@ -15,11 +16,11 @@ use sim::{Weather, World};
 
 const ROOM: &str = "room:lobby";
 
-fn seconds(seconds: u64) -> Duration {
+const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn millis(millis: u64) -> Duration {
+const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
