@@ -3,6 +3,7 @@
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     process::ExitCode,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     app::App,
     cli::{self, DevArgs, Failure, Runners, ServeArgs, say},
     config::{Config, Seed},
-    node::{Node, Role, StartError},
+    node::{Node, NodeEnd, Role, StartError},
     telemetry::logs,
 };
 
@@ -112,22 +113,27 @@ async fn start_one(
     Node::start_with(config, role).await.map_err(dev_failure)
 }
 
-/// Runs nodes until a signal asks them to stop, or one ends by itself. A second signal does not wait.
+/// Runs nodes until a signal asks them to stop, or one ends by itself: at SIGTERM a node drains first. A second signal does not wait.
 async fn run(mut nodes: Vec<Node>, signals: &mut Signals) -> Result<(), Failure> {
     let ended = {
         let endings = nodes.iter_mut().map(|node| Box::pin(node.ended()));
         tokio::select! {
-            (end, ..) = futures_util::future::select_all(endings) => Some(end),
-            () = signals.next() => None,
+            (end, ..) = futures_util::future::select_all(endings) => Ok(end),
+            asked = signals.next() => Err(asked),
         }
     };
+    let going: Pin<Box<dyn Future<Output = ()>>> = match (&ended, nodes.pop()) {
+        // The nodes of `dev` end together: there is nowhere to go for their clients.
+        (Err(Asked::Terminate), Some(node)) if nodes.is_empty() => Box::pin(node.drain()),
+        (_, last) => Box::pin(stop(nodes.into_iter().chain(last).collect())),
+    };
     tokio::select! {
-        () = stop(nodes) => {}
-        () = signals.next() => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+        () = going => {}
+        _ = signals.next() => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
     }
     match ended {
-        Some(end) => Err(Failure::Failed(end.to_string())),
-        None => Ok(()),
+        Ok(NodeEnd::Drained) | Err(_) => Ok(()),
+        Ok(end) => Err(Failure::Failed(end.to_string())),
     }
 }
 
@@ -224,6 +230,15 @@ fn suggestions(first: SocketAddr, last: SocketAddr) -> String {
 /// The port that the commands talk to unless told otherwise.
 const DEFAULT_PORT: u16 = 4000;
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// To end soon: somebody waits at a terminal.
+    Interrupt,
+    /// To end in order: clients move first.
+    Terminate,
+}
+
 /// SIGINT and SIGTERM.
 struct Signals {
     interrupt: Signal,
@@ -242,10 +257,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
         }
     }
 }

@@ -28,7 +28,7 @@ use presence::{InvalidNodeName, NodeName};
 pub use check::Warning;
 pub use error::{ConfigError, Fault, Origin, Problem};
 pub use layers::Override;
-pub use parts::{Auth, ChannelRule, Cluster, Http, Limits, Log, Node, Realtime, Tcp};
+pub use parts::{Auth, ChannelRule, Cluster, Drain, Http, Limits, Log, Node, Realtime, Tcp};
 pub use secrets::{API_TOKEN_LEN_MIN, CLUSTER_SECRET_LEN_MIN, Secret, SecretError};
 pub use values::{InvalidValue, OriginRule, Pattern, Rate, Seed, Size};
 pub use words::{
@@ -49,6 +49,8 @@ pub struct Config {
     pub realtime: Realtime,
     /// The other nodes.
     pub cluster: Cluster,
+    /// How the node goes when it is drained.
+    pub drain: Drain,
     /// Who may connect, and who may use the API.
     pub auth: Auth,
     /// What one client may use.
@@ -68,6 +70,7 @@ impl Default for Config {
             tcp: Tcp::default(),
             realtime: Realtime::default(),
             cluster: Cluster::default(),
+            drain: Drain::default(),
             auth: Auth::default(),
             limits: Limits::default(),
             log: Log::default(),

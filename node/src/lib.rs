@@ -31,6 +31,7 @@ mod channel;
 mod commands;
 mod dashboard;
 mod discovery;
+mod drain;
 mod endpoint;
 mod framing;
 mod mailboxes;

@@ -22,6 +22,10 @@ const TIMEOUT_TICKS: u32 = 50;
 const CLOSED_AT_ONCE: usize = 128;
 const CLOSE_GAP: Duration = Duration::from_millis(5);
 
+/// As few are closed at a time, and so long is the gap, where there is no hurry.
+const GENTLE_MIN: usize = 4;
+const GENTLE_GAP: Duration = Duration::from_millis(20);
+
 /// No mailbox, and no slot.
 const NONE: u32 = u32::MAX;
 
@@ -111,13 +115,33 @@ impl Mailboxes {
         self.lock().entries.len()
     }
 
+    /// As [`close`](Self::close), those that are there a few at a time, over about that long.
+    pub(crate) async fn close_over(&self, reason: CloseReason, span: Duration) {
+        let steps = span.as_nanos() / GENTLE_GAP.as_nanos();
+        let steps = usize::try_from(steps).unwrap_or(usize::MAX).max(1);
+        let mut mailboxes = self.close_late(reason);
+        let at_once = mailboxes.len().div_ceil(steps).max(GENTLE_MIN);
+        while !mailboxes.is_empty() {
+            let rest = mailboxes.len().saturating_sub(at_once);
+            for mailbox in mailboxes.drain(rest..) {
+                mailbox.close(reason);
+            }
+            if rest > 0 {
+                tokio::time::sleep(GENTLE_GAP).await;
+            }
+        }
+    }
+
+    /// Closes whatever comes from now on; those that are there.
+    fn close_late(&self, reason: CloseReason) -> Vec<Arc<Mailbox>> {
+        let mut inner = self.lock();
+        inner.closed = Some(reason);
+        inner.entries.iter().map(|(_, entry)| Arc::clone(&entry.mailbox)).collect()
+    }
+
     /// Closes all that are there, some at a time, and all that come later at once.
     pub(crate) async fn close(&self, reason: CloseReason) {
-        let mut mailboxes: Vec<Arc<Mailbox>> = {
-            let mut inner = self.lock();
-            inner.closed = Some(reason);
-            inner.entries.iter().map(|(_, entry)| Arc::clone(&entry.mailbox)).collect()
-        };
+        let mut mailboxes = self.close_late(reason);
         while !mailboxes.is_empty() {
             let rest = mailboxes.len().saturating_sub(CLOSED_AT_ONCE);
             for mailbox in mailboxes.drain(rest..) {
@@ -243,6 +267,23 @@ mod tests {
         assert_eq!(early.closed(), Some(CloseReason::Shutdown));
         assert_eq!(gone.closed(), None);
         assert_eq!(late.closed(), Some(CloseReason::Shutdown));
+    }
+
+    #[tokio::test]
+    async fn clients_are_sent_away_a_few_at_a_time() {
+        let mailboxes = Mailboxes::new(TIMEOUT);
+        let all: Vec<_> = (0..30).map(|_| mailbox()).collect();
+        let _listed: Vec<_> = all.iter().map(|one| mailboxes.add(one)).collect();
+        let is_closed = |one: &Arc<Mailbox>| one.closed() == Some(CloseReason::Shutdown);
+        let closing = mailboxes.close_over(CloseReason::Shutdown, GENTLE_GAP * 3);
+        let mut closing = std::pin::pin!(closing);
+        assert!(futures_util::poll!(&mut closing).is_pending());
+        assert_eq!(all.iter().filter(|one| is_closed(one)).count(), 10);
+        let late = mailbox();
+        let _late = mailboxes.add(&late);
+        assert!(is_closed(&late));
+        closing.await;
+        assert!(all.iter().all(is_closed));
     }
 
     #[test]

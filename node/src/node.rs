@@ -25,6 +25,7 @@ use crate::{
     app::{App, Door, Erased, NodeHandle, run_beside},
     channel::Router,
     config::{Config, ConfigError, InvalidValue, SecretError},
+    drain::{self, Drain},
     endpoint::{Listener, ListenerStats, LongPoll, Origins, serve_tcp},
     mailboxes::Mailboxes,
     peers::Peers,
@@ -103,6 +104,9 @@ pub enum NodeEnd {
     /// Another process runs under this node's name.
     #[error("{0}")]
     Replaced(String),
+    /// It was asked to, by the API or [`Node::drain`], and its clients have moved.
+    #[error("drained, as asked")]
+    Drained,
     /// A task ended that the node cannot do without.
     #[error("task {0} of the node ended: this is a bug")]
     Task(&'static str),
@@ -148,6 +152,7 @@ pub(crate) struct Shared {
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) mailboxes: Arc<Mailboxes>,
     pub(crate) peers: Peers,
+    pub(crate) drain: Drain,
     /// `None` for a node in no cluster.
     pub(crate) transport: Option<Transport>,
     pub(crate) router: Router,
@@ -269,6 +274,7 @@ impl Node {
         let shared = Arc::new(parts.shared(config, (peers, transport), stopping, api_token, role));
         shared.registry.set_intercepts(shared.router.intercepts());
         vital.extend(clocks(&shared));
+        vital.push(drain(&shared));
         vital.extend(listeners(&shared, socket, tcp.map(|(socket, _)| socket)));
         let mut tasks = JoinSet::new();
         for task in vital {
@@ -348,6 +354,15 @@ impl Node {
         }
     }
 
+    /// Takes the node out of its cluster, then stops it: it is not ready any more, sends its clients away a
+    /// few at a time, and keeps them listed until they are back on other nodes, or their lease is over.
+    /// That takes `drain.timeout` at most. A node without peers only stops.
+    pub async fn drain(mut self) {
+        self.shared.drain.ask();
+        self.ended().await;
+        self.stop().await;
+    }
+
     /// Stops the node: it accepts nobody new, closes its sockets (1012), says goodbye to its peers and
     /// returns, after a few seconds at most.
     pub async fn stop(mut self) {
@@ -358,7 +373,7 @@ impl Node {
         if tokio::time::timeout(STOP_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
             warn!(node = %self.shared.name, "some clients did not close in {STOP_TIMEOUT:?}");
         }
-        self.shared.peers.leave().await;
+        self.shared.peers.leave(self.shared.drain.lease_left()).await;
         if let Some(transport) = &self.shared.transport {
             transport.close("the node is stopping", Duration::from_secs(1)).await;
         }
@@ -400,6 +415,15 @@ fn clocks(shared: &Arc<Shared>) -> [Vital; 2] {
     [diffs, silence]
 }
 
+/// What takes the node out of its cluster, once it is asked to.
+fn drain(shared: &Arc<Shared>) -> Vital {
+    let shared = Arc::clone(shared);
+    Box::pin(async move {
+        drain::run(&shared).await;
+        NodeEnd::Drained
+    })
+}
+
 /// What takes clients in.
 fn listeners(
     shared: &Arc<Shared>,
@@ -435,7 +459,7 @@ fn listeners(
 /// sent away, whether or not somebody looks at [`Node::ended`].
 async fn until_it_ends(task: Vital, shared: Arc<Shared>, stop: watch::Sender<bool>) -> NodeEnd {
     let end = AssertUnwindSafe(task).catch_unwind().await.unwrap_or(NodeEnd::Panicked);
-    if !stop.send_replace(true) {
+    if !matches!(end, NodeEnd::Drained) && !stop.send_replace(true) {
         error!(node = %shared.name, "the node ends: {end}");
         shared.mailboxes.close(CloseReason::Shutdown).await;
     }

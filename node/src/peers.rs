@@ -94,10 +94,27 @@ const TOPICS_MAX: usize = 10_000;
 /// What the rest of the node asks of the driver.
 #[derive(Debug)]
 enum Command {
-    Barrier { shard: u16, seq: u64, mailbox: Arc<Mailbox>, channel: u64 },
-    Disconnect { socket_id: String },
-    Members { answer: oneshot::Sender<Vec<Member>> },
-    Leave { done: oneshot::Sender<()> },
+    Barrier {
+        shard: u16,
+        seq: u64,
+        mailbox: Arc<Mailbox>,
+        channel: u64,
+    },
+    Disconnect {
+        socket_id: String,
+    },
+    Members {
+        answer: oneshot::Sender<Vec<Member>>,
+    },
+    Drain,
+    /// To be told when all peers know all that this node has.
+    Known {
+        answer: oneshot::Sender<()>,
+    },
+    Leave {
+        lease: Duration,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A partition that is suspected.
@@ -167,10 +184,25 @@ impl Peers {
         answered.await.unwrap_or_default()
     }
 
-    /// Says goodbye to the others and waits until the word is out, for half a second at most.
-    pub(crate) async fn leave(&self) {
+    /// Tells the others that no clients are taken any more.
+    pub(crate) async fn drain(&self) {
+        // Without a driver there is nobody to tell.
+        drop(self.0.commands.send(Command::Drain).await);
+    }
+
+    /// Waits until all linked peers know all that this node has, for a second at most.
+    pub(crate) async fn known(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.0.commands.send(Command::Known { answer }).await.is_ok() {
+            drop(tokio::time::timeout(Duration::from_secs(1), answered).await);
+        }
+    }
+
+    /// Says goodbye to the others, who keep this node's entries for what is left of their lease, and waits
+    /// until the word is out, for half a second at most.
+    pub(crate) async fn leave(&self, lease: Duration) {
         let (done, left) = oneshot::channel();
-        if self.0.commands.send(Command::Leave { done }).await.is_ok() {
+        if self.0.commands.send(Command::Leave { lease, done }).await.is_ok() {
             drop(tokio::time::timeout(Duration::from_millis(500), left).await);
         }
     }
@@ -254,6 +286,8 @@ struct Running {
     /// Barriers under way: whom to tell, and what was waited for.
     barriers: BTreeMap<u64, (Arc<Mailbox>, u64, u16, u64)>,
     barrier_ids: u64,
+    /// Who waits for the peers to know all that this node has.
+    unknown: Vec<oneshot::Sender<()>>,
 }
 
 /// Why the driver ended; the node must end too.
@@ -300,6 +334,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
         by_link: BTreeMap::new(),
         barriers: BTreeMap::new(),
         barrier_ids: 0,
+        unknown: Vec::new(),
     };
     (Peers(shared), running.run(received))
 }
@@ -511,8 +546,10 @@ impl Running {
                 // The one who asked may have gone.
                 drop(answer.send(members));
             }
-            Command::Leave { done } => {
-                self.driver.cluster.leave(now);
+            Command::Drain => self.driver.cluster.drain(),
+            Command::Known { answer } => self.unknown.push(answer),
+            Command::Leave { lease, done } => {
+                self.driver.cluster.leave(lease, now);
                 self.drain();
                 let _ = done.send(());
             }
@@ -525,6 +562,12 @@ impl Running {
         self.tell_heads();
         self.carry_out_events();
         self.transmit();
+        if !self.unknown.is_empty() && self.driver.cluster.is_known() {
+            // Those who asked may have gone.
+            self.unknown.drain(..).for_each(|asked| {
+                let _ = asked.send(());
+            });
+        }
         let stats = self.driver.cluster.stats();
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
         let suspected = self.driver.cluster.partition().map(|partition| Suspected {

@@ -58,6 +58,8 @@ pub(crate) struct Tracker {
     grown: Box<[AtomicBool]>,
     /// The earliest deadline of any shard that the driver knows of, in microseconds.
     deadline: AtomicU64,
+    /// How long clients stay listed whose sockets end, at least.
+    lease_micros: AtomicU64,
     registry: Arc<Registry>,
     routes: Arc<Routes>,
     followers: openings::Followers,
@@ -99,12 +101,15 @@ pub(crate) struct Interest {
     pub(crate) mark: (u16, u64),
 }
 
-/// Keeps a client listed on a topic. Dropping it takes the client off.
+/// Keeps a client listed on a topic. Dropping it takes the client off: at once if it is to
+/// [`leave`](Self::leave), else, since its socket is gone, after the lease that it has.
 #[derive(Debug)]
 pub(crate) struct Tracked {
     tracker: Arc<Tracker>,
     topic: Topic,
     entry: EntryId,
+    /// `None` when it is to leave at once.
+    linger: Option<Duration>,
 }
 
 /// Keeps diffs or counts of a topic coming. Dropping it ends that.
@@ -170,6 +175,7 @@ impl Tracker {
             shards: (0..shards).map(seat).collect(),
             grown: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             deadline: AtomicU64::new(u64::MAX),
+            lease_micros: AtomicU64::new(0),
             registry,
             routes,
             followers: openings::Followers::default(),
@@ -265,8 +271,7 @@ impl Tracker {
             }?;
             Ok((entry, begin(&state)))
         })?;
-        let tracked =
-            entry.map(|entry| Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry });
+        let tracked = entry.map(|entry| self.tracked(topic, entry));
         Ok((tracked, Observation { tracker: Arc::clone(self), topic: topic.clone(), hears }, begun))
     }
 
@@ -279,7 +284,23 @@ impl Tracker {
     ) -> Result<Tracked, TrackError> {
         let now = self.clock.now();
         let entry = self.with(self.shard_of(topic), |shard| shard.track(topic, key, meta, now))?;
-        Ok(Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry })
+        Ok(self.tracked(topic, entry))
+    }
+
+    fn tracked(self: &Arc<Self>, topic: &Topic, entry: EntryId) -> Tracked {
+        let linger = Some(Duration::ZERO);
+        Tracked { tracker: Arc::clone(self), topic: topic.clone(), entry, linger }
+    }
+
+    /// From now on clients whose sockets end stay listed for at least that long.
+    pub(crate) fn lend(&self, lease: Duration) {
+        let micros = u64::try_from(lease.as_micros()).unwrap_or(u64::MAX);
+        self.lease_micros.store(micros, Ordering::Release);
+    }
+
+    /// Clients that are listed though their sockets are gone.
+    pub(crate) fn detached(&self) -> usize {
+        (0..self.shards()).map(|shard| self.with(shard, |shard| shard.detached())).sum()
     }
 
     // === queries ===
@@ -437,7 +458,7 @@ impl Seat {
         let Some(own) = self.shard.entry(entry) else {
             return;
         };
-        if self.shard.get(topic, own.key).len() <= 1 {
+        if !self.shard.is_told(topic, own.key) {
             push_json_string(&mut state.own, own.key);
             state.own.push(b':');
             let metas = [Meta::of(own.meta, own.reference)];
@@ -463,6 +484,17 @@ impl State {
 }
 
 impl Tracked {
+    /// Keeps the client listed for that long after its socket has ended.
+    pub(crate) fn lingering(mut self, linger: Duration) -> Self {
+        self.linger = Some(linger);
+        self
+    }
+
+    /// The client leaves: it is taken off at once.
+    pub(crate) fn leave(mut self) {
+        self.linger = None;
+    }
+
     /// Replaces the client's meta.
     pub(crate) fn update(&self, meta: &[u8]) -> Result<(), TrackError> {
         let now = self.tracker.clock.now();
@@ -475,7 +507,14 @@ impl Drop for Tracked {
     fn drop(&mut self) {
         let now = self.tracker.clock.now();
         let shard = self.tracker.shard_of(&self.topic);
-        self.tracker.with(shard, |shard| shard.untrack(self.entry, now));
+        let lease = self.linger.map(|linger| {
+            let lent = self.tracker.lease_micros.load(Ordering::Acquire);
+            linger.max(Duration::from_micros(lent))
+        });
+        self.tracker.with(shard, |shard| match lease {
+            Some(lease) => shard.detach(self.entry, lease, now),
+            None => shard.untrack(self.entry, now),
+        });
     }
 }
 

@@ -62,6 +62,7 @@ fn describe(shared: &Shared, member: &Member, totals: &PresenceTotals) -> Value 
     let held = listed(totals, &member.replica.name);
     let link = shared.links.get(member.node);
     let state = match (member.up, member.suspect) {
+        (true, false) if member.draining => "draining",
         (true, false) => "up",
         (true, true) => "suspect",
         (false, _) => "down",

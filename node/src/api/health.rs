@@ -13,11 +13,13 @@ pub(super) async fn alive() -> Json<Value> {
 }
 
 /// Clients may be sent here: the node has caught up with the cluster, or is alone by right. Once
-/// ready it stays so until it stops; later loneliness is no reason to turn clients away.
+/// ready it stays so until it drains or stops; later loneliness is no reason to turn clients away.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
     let joined = *shared.peers.ready().borrow();
     let status = if *shared.stopping.borrow() {
         "stopping"
+    } else if shared.drain.is_asked() {
+        "draining"
     } else if joined || Instant::now() >= shared.lonely_at {
         "ready"
     } else {

@@ -3,6 +3,7 @@
 mod broadcast;
 mod cluster;
 mod disconnect;
+mod drain;
 mod error;
 mod guard;
 mod health;
@@ -50,6 +51,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/topics", get(topics::list))
         .route("/cluster", get(cluster::get))
         .route("/disconnect", post(disconnect::post))
+        .route("/drain", get(drain::get).post(drain::post))
         .route("/subscribe", get(subscribe::get))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::method_not_allowed)

@@ -1,5 +1,7 @@
 //! A channel as its author writes it.
 
+use std::time::Duration;
+
 use presence::Topic;
 use serde::Serialize;
 
@@ -186,6 +188,7 @@ pub struct Joined<C> {
     pub(super) channel: C,
     pub(super) reply: Payload,
     pub(super) presence: Watching,
+    pub(super) linger: Duration,
 }
 
 /// What a client sees of a topic's presence from its join on.
@@ -204,12 +207,19 @@ pub(crate) enum Watching {
 impl<C> Joined<C> {
     /// Takes the client in: it is answered `{}` and sees nothing of presence.
     pub const fn new(channel: C) -> Self {
-        Self { channel, reply: Payload::EMPTY, presence: Watching::Nothing }
+        Self { channel, reply: Payload::EMPTY, presence: Watching::Nothing, linger: Duration::ZERO }
     }
 
     /// Answers the join with this instead of `{}`.
     pub fn reply(mut self, response: impl Into<Payload>) -> Self {
         self.reply = response.into();
+        self
+    }
+
+    /// Keeps the client listed for that long when its socket ends without a leave. Back within it, on
+    /// whatever node, it was never absent: others see its meta change.
+    pub const fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
         self
     }
 

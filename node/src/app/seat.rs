@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use presence::Topic;
@@ -61,6 +62,8 @@ enum Stage {
 /// the node forgets that the topic is wanted here.
 pub(crate) struct Place {
     pub(crate) tracked: BTreeMap<Box<str>, Tracked>,
+    /// How long the client stays listed when its socket ends.
+    pub(crate) linger: Duration,
     pub(crate) observation: Option<Observation>,
     /// Broadcasts for the task.
     pub(crate) _intercepted: Option<Subscription>,
@@ -73,7 +76,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Answer the join, and subscribe the client.
-    Joined { reply: Payload, presence: Watching },
+    Joined { reply: Payload, presence: Watching, linger: Duration },
     /// Refuse the join.
     Refused(Payload),
     /// Close the channel.
@@ -158,8 +161,11 @@ impl Seat {
 
     fn finish(&self, mut inner: MutexGuard<'_, Inner>, reason: Reason) {
         inner.stage = Stage::Over(reason);
-        let place = inner.place.take();
+        let mut place = inner.place.take();
         drop(inner);
+        if let (Some(place), Reason::Left | Reason::Stopped) = (&mut place, reason) {
+            std::mem::take(&mut place.tracked).into_values().for_each(Tracked::leave);
+        }
         // Unsubscribing takes locks of its own.
         drop(place);
         self.changed.notify_waiters();
@@ -324,7 +330,7 @@ impl Seat {
             return Err(TrackError::TooMany { limit: TRACKED_MAX });
         }
         let tracked = self.node.shared().tracker.track(self.topic(), key, meta)?;
-        place.tracked.insert(key.into(), tracked);
+        place.tracked.insert(key.into(), tracked.lingering(place.linger));
         Ok(())
     }
 
@@ -339,7 +345,7 @@ impl Seat {
 
     pub(super) fn untrack(&self, key: &str) -> bool {
         let tracked = self.lock().place.as_mut().and_then(|place| place.tracked.remove(key));
-        tracked.is_some()
+        tracked.map(Tracked::leave).is_some()
     }
 
     /// Tells the client who is there, and lets it hear of changes from then on.

@@ -91,8 +91,8 @@ impl<C: Channel> Task<C> {
             joined = self.join(payload) => joined,
         };
         let mut channel = match joined {
-            Ok(Joined { channel, reply, presence }) => {
-                seat.give(Verdict::Joined { reply, presence });
+            Ok(Joined { channel, reply, presence, linger }) => {
+                seat.give(Verdict::Joined { reply, presence, linger });
                 channel
             }
             Err(verdict) => return seat.give(verdict),

@@ -8,5 +8,5 @@ pub(crate) mod realtime;
 mod relay;
 mod router;
 
-pub(crate) use relay::{PresenceRequest, Refusal, Relay, socket_id};
+pub(crate) use relay::{PresenceRequest, Refusal, Relay, Terms, socket_id};
 pub(crate) use router::Router;

@@ -1,6 +1,6 @@
 //! The built-in channel: passes messages on, as its configuration says. Decisions only.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use presence::Topic;
 use serde::Deserialize;
@@ -90,6 +90,19 @@ pub(crate) enum PresenceRequest {
 #[derive(Debug)]
 pub(crate) struct Relay(ChannelRule);
 
+/// How a rule's clients are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// When they are listed.
+    pub(crate) presence: PresenceMode,
+    /// What they are told of who is listed.
+    pub(crate) events: PresenceEvents,
+    /// What happens to a broadcast that does not fit into a client's mailbox.
+    pub(crate) overflow: Overflow,
+    /// How long a client stays listed whose socket has ended.
+    pub(crate) linger: Duration,
+}
+
 impl Relay {
     pub(crate) fn new(rule: ChannelRule) -> Self {
         Self(rule)
@@ -129,22 +142,15 @@ impl Relay {
         self.0.ack
     }
 
-    /// What happens to a broadcast that does not fit into a client's mailbox.
-    pub(crate) fn overflow(&self) -> Overflow {
-        match self.0.overflow {
+    /// How its clients are served.
+    pub(crate) fn terms(&self) -> Terms {
+        let ChannelRule { presence, presence_events, overflow, linger, .. } = self.0;
+        let overflow = match overflow {
             config::Overflow::Disconnect => Overflow::Disconnect,
             config::Overflow::DropOldest => Overflow::DropOldest,
             config::Overflow::Conflate => Overflow::Conflate,
-        }
-    }
-
-    pub(crate) fn presence(&self) -> PresenceMode {
-        self.0.presence
-    }
-
-    /// What a client is told of who is present.
-    pub(crate) fn presence_events(&self) -> PresenceEvents {
-        self.0.presence_events
+        };
+        Terms { presence, events: presence_events, overflow, linger }
     }
 
     /// What a client is listed with when it joins: the `meta` of its join payload.

@@ -15,6 +15,7 @@ mod client;
 mod completions;
 mod dev;
 mod disconnect;
+mod drain;
 mod failure;
 mod members;
 mod roster;
@@ -84,6 +85,7 @@ pub enum Command {
     Tail(tail::TailArgs),
     Members(members::MembersArgs),
     Disconnect(disconnect::DisconnectArgs),
+    Drain(drain::DrainArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
     Completions(completions::CompletionsArgs),
@@ -220,6 +222,9 @@ fn dispatch(cli: Cli, runners: &Runners, terminal: &mut Terminal<'_>) -> Result<
             block_on(&args.api, async |client| args.run(client, terminal).await)
         }
         Command::Disconnect(args) => {
+            block_on(&args.api, async |client| args.run(client, terminal).await)
+        }
+        Command::Drain(args) => {
             block_on(&args.api, async |client| args.run(client, terminal).await)
         }
         Command::Bench(args) => args.run(terminal),

@@ -283,6 +283,27 @@ fn disconnect_names_the_socket_id() {
 }
 
 #[test]
+fn drain_waits_for_the_end_of_the_node_where_it_is_asked_to() {
+    let stage = |stage: &str, sockets: u8| {
+        format!(
+            r#"{{"name":"a","draining":true,"stage":"{stage}","sockets":{sockets},"detached":1,"seconds":0.1,"seconds_left":9}}"#
+        )
+    };
+    let begun = answer("202 Accepted", &stage("unready", 3));
+    let first = "a is unready: 3 sockets open, 1 clients not back elsewhere\n";
+    let node = Node::answering([begun.clone()]);
+    assert_eq!(node.run(&["drain"]), printed(first));
+    assert!(node.requests()[0].starts_with("POST /api/drain "));
+    // The same is not said twice; a node that does not answer any more has ended.
+    let going = [begun, ok(&stage("unready", 3)), ok(&stage("waiting", 0))];
+    let rest = "a is waiting: 0 sockets open, 1 clients not back elsewhere\nthe node has ended\n";
+    let node = Node::answering(going);
+    assert_eq!(node.run(&["drain", "--wait"]), printed(&format!("{first}{rest}")));
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(wingbeat(&["drain", "--wait", "--url", &format!("http://{gone}")]).code, 3);
+}
+
+#[test]
 fn check_tells_each_mistake_on_a_line_of_its_own() {
     let path = env::temp_dir().join(format!("wingbeat-check-{}.toml", std::process::id()));
     let check = |text: &str| {

@@ -36,6 +36,7 @@ const fn channel_key(
     Key { section: CHANNEL, name, field, bounds: None }
 }
 
+const HOUR_MILLIS: u64 = 3_600 * 1_000;
 const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
 
 /// The keys, in the order of `deploy/wingbeat.toml`.
@@ -83,6 +84,9 @@ pub(super) static KEYS: &[Key<Config>] = &[
         100_000_000,
         "1 to 100,000,000",
     ),
+    key("drain", "lease", |c| &mut c.drain.lease).within(0, HOUR_MILLIS, "0s to 1h"),
+    key("drain", "delay", |c| &mut c.drain.delay).within(0, HOUR_MILLIS, "0s to 1h"),
+    key("drain", "timeout", |c| &mut c.drain.timeout).within(1_000, HOUR_MILLIS, "1s to 1h"),
     key("auth", "anonymous", |c| &mut c.auth.anonymous),
     key("auth", "api_token_file", |c| &mut c.auth.api_token_file),
     key("limits", "channels_per_socket", |c| &mut c.limits.channels_per_socket).within(
@@ -110,6 +114,7 @@ pub(super) static CHANNEL_KEYS: &[Key<ChannelRule>] = &[
     channel_key("ack", |rule| &mut rule.ack),
     channel_key("presence", |rule| &mut rule.presence),
     channel_key("presence_events", |rule| &mut rule.presence_events),
+    channel_key("linger", |rule| &mut rule.linger).within(0, HOUR_MILLIS, "0s to 1h"),
     channel_key("overflow", |rule| &mut rule.overflow),
 ];
 

@@ -92,6 +92,20 @@ pub struct Cluster {
     pub(super) secret: Option<Secret>,
 }
 
+/// How the node goes when it is drained: at SIGTERM, or when the API asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long the clients that are sent away stay listed, 15 s: by then they should be back on another
+    /// node.
+    pub lease: Duration,
+    /// How long the node is not ready before it sends the first client away, 0 s: time for a load balancer
+    /// to notice.
+    pub delay: Duration,
+    /// How long it may take in all, 25 s. Then the node goes, and the others keep what is left of the
+    /// lease.
+    pub timeout: Duration,
+}
+
 /// Who may connect, and who may use the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
@@ -142,6 +156,8 @@ pub struct ChannelRule {
     pub presence: PresenceMode,
     /// What a client is told of who is present.
     pub presence_events: PresenceEvents,
+    /// How long a client stays listed whose socket ended without a leave, 0 s.
+    pub linger: Duration,
     /// What happens to a broadcast that a slow client has no room for.
     pub overflow: Overflow,
 }
@@ -176,6 +192,16 @@ impl Default for Cluster {
     }
 }
 
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            delay: Duration::ZERO,
+            timeout: Duration::from_secs(25),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -203,6 +229,7 @@ impl Default for ChannelRule {
             ack: true,
             presence: PresenceMode::Join,
             presence_events: PresenceEvents::Full,
+            linger: Duration::ZERO,
             overflow: Overflow::Disconnect,
         }
     }

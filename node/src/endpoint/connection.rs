@@ -8,7 +8,7 @@ use std::{
     net::Shutdown,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tracing::{debug, trace, warn};
 
 use crate::{
-    channel::{PresenceRequest, Refusal, Relay},
+    channel::{PresenceRequest, Refusal, Relay, Terms},
     config::{Config, PresenceEvents, PresenceMode},
     endpoint::upgrade::Client,
     framing::Framing,
@@ -294,7 +294,7 @@ impl Connection {
         }
         let (topic, payload) = (topic.clone(), payload.clone());
         let done = if let Some(relay) = self.shared.router.relay(route) {
-            let terms = (relay.presence(), relay.presence_events(), relay.overflow());
+            let terms = relay.terms();
             self.join_relay(id, &topic, &payload, terms, flush)
         } else if self.shared.router.is_realtime(route) {
             self.join_realtime(id, &topic, &payload, flush)
@@ -314,11 +314,11 @@ impl Connection {
         id: ChannelId,
         topic: &Topic,
         payload: &[u8],
-        (mode, events, overflow): (PresenceMode, PresenceEvents, Overflow),
+        terms: Terms,
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
-        let subscriber = self.subscriber(id, overflow);
-        let meta = match mode {
+        let subscriber = self.subscriber(id, terms.overflow);
+        let meta = match terms.presence {
             PresenceMode::Off => {
                 self.subscribe(id, topic, subscriber, None, flush);
                 return Ok(());
@@ -326,17 +326,20 @@ impl Connection {
             PresenceMode::Manual => None,
             PresenceMode::Join => Some(Relay::join_meta(payload, unix_seconds())?),
         };
-        let hears = match events {
+        let hears = match terms.events {
             PresenceEvents::Full => Hears::Changes,
             PresenceEvents::Count => Hears::Count,
             PresenceEvents::Off => {
                 let (tracker, key) = (&self.shared.tracker, &self.client.key);
                 let tracked = meta.map(|meta| tracker.track(topic, key, &meta)).transpose();
-                self.subscribe(id, topic, subscriber, tracked.map_err(refusal_of)?, flush);
+                let tracked = tracked.map_err(refusal_of)?;
+                let tracked = tracked.map(|tracked| tracked.lingering(terms.linger));
+                self.subscribe(id, topic, subscriber, tracked, flush);
                 return Ok(());
             }
         };
-        self.watch(id, topic, subscriber, (hears, meta.as_deref()), flush)
+        let listed = meta.as_deref().map(|meta| (meta, terms.linger));
+        self.watch(id, topic, subscriber, (hears, listed), flush)
     }
 
     /// The client, as the registry knows it.
@@ -373,11 +376,11 @@ impl Connection {
         id: ChannelId,
         topic: &Topic,
         who: Subscriber,
-        (hears, meta): (Hears, Option<&[u8]>),
+        (hears, listed): (Hears, Option<(&[u8], Duration)>),
         flush: &mut Flush,
     ) -> Result<(), Refusal> {
         let (socket, way) = (&mut self.socket, Way::of(&self.client, &self.mailbox));
-        let own = meta.map(|meta| (&*self.client.key, meta));
+        let own = listed.map(|(meta, _)| (&*self.client.key, meta));
         let begin = |state: &State| {
             let who = Subscriber { presence_after: Some(state.version), ..who };
             self.shared.registry.subscribe_after(topic, who, || {
@@ -387,6 +390,8 @@ impl Connection {
         };
         let watched = self.shared.tracker.watch(topic, hears, own, begin);
         let (tracked, observation, subscription) = watched.map_err(refusal_of)?;
+        let linger = listed.map_or(Duration::ZERO, |(_, linger)| linger);
+        let tracked = tracked.map(|tracked| tracked.lingering(linger));
         self.settle(id, tracked, Some(observation), subscription);
         Ok(())
     }
@@ -432,14 +437,15 @@ impl Connection {
         if let Payload::User(_) = push.payload {
             return Err(Refusal::NotRealtime);
         }
-        if push.event == "presence" && relay.presence() == PresenceMode::Manual {
+        if push.event == "presence" && relay.terms().presence == PresenceMode::Manual {
             let request = Relay::presence_request(push.payload, unix_seconds())?;
             flush.settle();
-            let (shared, key) = (&self.shared, &self.client.key);
+            let (linger, key) = (relay.terms().linger, &self.client.key);
+            let shared = &self.shared;
             if let Some(Some(Membership { tracked, stage: Stage::Joined(joined), .. })) =
                 self.socket.data_mut(push.id)
             {
-                change_presence(tracked, shared, joined.topic(), key, request)?;
+                change_presence(tracked, shared, (joined.topic(), key), request, linger)?;
             }
         } else {
             relay.publish(&push.event)?;
@@ -514,17 +520,22 @@ impl Stage {
 fn change_presence(
     own: &mut Option<Tracked>,
     shared: &Shared,
-    topic: &Topic,
-    key: &str,
+    (topic, key): (&Topic, &str),
     request: PresenceRequest,
+    linger: Duration,
 ) -> Result<(), Refusal> {
     match (request, &own) {
-        (PresenceRequest::Untrack, _) => *own = None,
+        (PresenceRequest::Untrack, _) => {
+            if let Some(tracked) = own.take() {
+                tracked.leave();
+            }
+        }
         (PresenceRequest::Track(meta), Some(tracked)) => {
             tracked.update(&meta).map_err(refusal_of)?;
         }
         (PresenceRequest::Track(meta), None) => {
-            *own = Some(shared.tracker.track(topic, key, &meta).map_err(refusal_of)?);
+            let tracked = shared.tracker.track(topic, key, &meta).map_err(refusal_of)?;
+            *own = Some(tracked.lingering(linger));
         }
     }
     Ok(())

@@ -42,7 +42,7 @@ use self::{
 pub(crate) use self::{handover::answer, sessions::Sessions};
 use crate::{
     config::{Config, SecretError},
-    endpoint::upgrade::{ConnectError, check_origin, connect},
+    endpoint::upgrade::{ConnectError, check_origin, connect, draining},
     framing::Framing,
     node::Shared,
     socket::Params,
@@ -129,6 +129,9 @@ async fn get(shared: &Arc<Shared>, peer: SocketAddr, request: &Request<()>) -> R
                 return json(Body::new(Messages::new(head, messages, "]}", receipt, answered)));
             }
         }
+    }
+    if !shared.drain.takes_clients() {
+        return draining(shared, peer);
     }
     let query = request.uri().query().unwrap_or_default();
     let client = match connect(shared, request.headers(), query, peer).await {

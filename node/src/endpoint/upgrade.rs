@@ -63,6 +63,9 @@ pub(crate) async fn websocket(
     open: Option<Extension<Open>>,
     mut request: Request,
 ) -> Response<Body> {
+    if !shared.drain.takes_clients() {
+        return draining(&shared, peer);
+    }
     // The connections of another server are counted from here on.
     if open.is_none() && shared.listener.is_full(shared.config.http.max_connections) {
         return full(&shared, peer);
@@ -128,9 +131,19 @@ async fn run(
 fn full(shared: &Shared, peer: SocketAddr) -> Response<Body> {
     let max = shared.config.http.max_connections;
     info!(node = %shared.name, %peer, "connect refused: http.max_connections is {max}");
+    unavailable("5")
+}
+
+/// The client's next try should meet another node.
+pub(super) fn draining(shared: &Shared, peer: SocketAddr) -> Response<Body> {
+    debug!(node = %shared.name, %peer, "connect refused: the node drains");
+    unavailable("1")
+}
+
+fn unavailable(retry_after: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after));
     response
 }
 

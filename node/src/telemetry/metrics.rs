@@ -252,6 +252,11 @@ fn presence(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
         "Fresh presence states in place of diffs that did not fit.",
         read(&shared.stats.resyncs),
     )?;
+    page.level(
+        "wingbeat_presence_detached",
+        "Own clients that are listed though their sockets are gone.",
+        shared.tracker.detached() as u64,
+    )?;
     let stats = shared.peers.stats();
     page.count("wingbeat_feed_ranges_sent", "Feed ranges sent.", stats.ranges_sent)?;
     page.count("wingbeat_feed_changes_sent", "Changes in them.", stats.ops_sent)?;
@@ -276,6 +281,11 @@ fn presence(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
 
 fn cluster(page: &mut Page<'_>, shared: &Shared) -> fmt::Result {
     let stats = shared.peers.stats();
+    page.level(
+        "wingbeat_draining",
+        "1 while the node is taken out of its cluster.",
+        u64::from(shared.drain.is_asked()),
+    )?;
     page.level("wingbeat_peers_linked", "Peers with a link.", shared.peers.linked() as u64)?;
     let missing = shared.peers.suspected().map_or(0, |suspected| suspected.missing as u64);
     page.level(

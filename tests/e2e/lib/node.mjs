@@ -52,7 +52,7 @@ export class Node {
 
   /** As an operator does: SIGTERM. */
   async stop() {
-    return await this.process.end("SIGTERM");
+    return await this.process.end("SIGTERM", { seconds: 30 });
   }
 
   /** Its log, that of former runs too. */

@@ -42,7 +42,7 @@ Examples:
   wingbeat bench mass --event join --within 2s     10,000 sockets join one topic within 2 s
   wingbeat bench mass --event kill --url http://a:4000 --url http://b:4000
   wingbeat bench mass --event stop --url http://127.0.0.1:4000 --url http://127.0.0.1:4001
-                                                   the second is stopped (SIGTERM)";
+                                                   the second is stopped (SIGINT)";
 
 const DETAILS: &str = "\
 A small topic of its own goes on meanwhile, and its latency is told before, during and after the

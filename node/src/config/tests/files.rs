@@ -120,8 +120,12 @@ fn a_channel_rule_is_checked_like_a_section() {
         r#"wingbeat.toml:3: channel.join: "authenticated" is not "anyone", the one value there is"#
     );
     assert_eq!(
-        rule("topic = \"a\"\nlinger = \"1s\""),
-        r#"wingbeat.toml:3: unknown key "linger" in [[channel]]"#
+        rule("topic = \"a\"\nhistory = 3"),
+        r#"wingbeat.toml:3: unknown key "history" in [[channel]]"#
+    );
+    assert_eq!(
+        rule("topic = \"a\"\nlinger = \"2h\""),
+        r#"wingbeat.toml:3: channel.linger: "2h" is out of bounds, write 0s to 1h"#
     );
     assert_eq!(
         rule("ack = true"),

@@ -1,7 +1,10 @@
 //! The application's own channels, as their client's socket sees them: each has a task, which says what
 //! to do by verdicts.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use presence::{Topic, TrackError};
@@ -148,8 +151,8 @@ impl Connection {
         let verdict = self.hosted(id).and_then(|hosted| hosted.seat.take_verdict());
         match verdict {
             None => {}
-            Some(Verdict::Joined { reply, presence }) => {
-                if let Err(error) = self.admit(id, &reply, &presence, flush) {
+            Some(Verdict::Joined { reply, presence, linger }) => {
+                if let Err(error) = self.admit(id, &reply, (&presence, linger), flush) {
                     if let Some(hosted) = self.hosted(id) {
                         let seat = Arc::clone(&hosted.seat);
                         seat.end(Reason::Refused);
@@ -169,9 +172,14 @@ impl Connection {
 
     /// A channel ended. One whose client left goes on until all is done that was asked before.
     pub(super) fn left(&mut self, data: Option<Membership>, why: Ended) {
+        let Some(mut member) = data else { return };
+        // Whose channel goes otherwise may be back soon.
+        if let (Ended::Left | Ended::Stopped, Some(tracked)) = (why, member.tracked.take()) {
+            tracked.leave();
+        }
         // Any other is dropped as a whole, in its order.
         let Some(Membership { stage: Stage::Other(other), interest, .. }) =
-            data.filter(|member| member.stage.is_hosted())
+            Some(member).filter(|member| member.stage.is_hosted())
         else {
             return;
         };
@@ -208,7 +216,7 @@ impl Connection {
         &mut self,
         id: ChannelId,
         reply: &Payload,
-        presence: &Watching,
+        (presence, linger): (&Watching, Duration),
         flush: &mut Flush,
     ) -> Result<(), TrackError> {
         let Some((topic, route, _)) = self.socket.channel(id) else {
@@ -240,9 +248,10 @@ impl Connection {
             | Watching::Diffs
             | Watching::Nothing => "",
         };
-        let tracked = tracked.map(|tracked| (key.into(), tracked)).into_iter().collect();
+        let tracked = tracked.map(|tracked| (key.into(), tracked.lingering(linger)));
         seat.joined(Place {
-            tracked,
+            tracked: tracked.into_iter().collect(),
+            linger,
             observation,
             _intercepted: intercepted,
             subscription,

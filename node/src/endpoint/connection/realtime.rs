@@ -1,5 +1,7 @@
 //! Topics of realtime-style clients, on one client's socket.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use presence::Topic;
 use serde_json::json;
@@ -72,8 +74,8 @@ impl Connection {
             }
             Ok(Request::Presence(request)) => {
                 flush.settle();
-                let topic = subscription.topic();
-                change_presence(tracked, &self.shared, topic, &terms.key, request)?;
+                let own = (subscription.topic(), &*terms.key);
+                change_presence(tracked, &self.shared, own, request, Duration::ZERO)?;
                 Ok(true)
             }
             Ok(Request::Token) => Ok(false),

@@ -44,7 +44,7 @@ impl Doomed {
 
     /// Asks it to stop.
     pub(super) fn stop(self) -> Result<(), Failure> {
-        kill_process(self.process, Signal::TERM).map_err(|error| {
+        kill_process(self.process, Signal::INT).map_err(|error| {
             let process = self.process.as_raw_nonzero();
             Failure::failed(format_args!("cannot stop process {process}: {error}"))
         })

@@ -24,6 +24,7 @@ use super::super::{Connection, Driver, Open};
 use crate::{
     channel::Router,
     config::{Config, PresenceMode},
+    drain::Drain,
     endpoint::{
         ListenerStats, LongPoll, Origins,
         codec::WebSocket,
@@ -214,6 +215,7 @@ fn shared(
         sockets: Arc::<Sockets>::default(),
         mailboxes: Mailboxes::new(config.http.idle_timeout),
         peers: peers::alone(SHARDS, 1),
+        drain: Drain::new(),
         transport: None,
         router: Router::new(Vec::new(), config.channels.clone(), false),
         door: None,

@@ -1,0 +1,90 @@
+//! `wingbeat drain`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::{ApiArgs, Failure, Terminal, client::Client, text::printable};
+
+/// How often the node is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Take a node out of its cluster: its clients move to the others, then it ends
+///
+/// The node is not ready from now on, sends its clients away a few at a time, and keeps them listed until
+/// they are back on other nodes, or their lease is over. Then its process ends with code 0.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wingbeat drain --url http://10.0.0.1:4000 --wait
+  wingbeat drain --json
+
+Exit codes:
+  0  the node drains; with --wait, it has ended
+  1  the node refused
+  2  the command line is wrong
+  3  the node cannot be reached")]
+pub struct DrainArgs {
+    /// Wait until the node has ended, and say how far it is
+    #[arg(long)]
+    wait: bool,
+    /// Print the node's answers, one a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
+/// How far a node is.
+#[derive(Deserialize)]
+struct Answer {
+    name: String,
+    stage: String,
+    sockets: u64,
+    detached: u64,
+}
+
+impl DrainArgs {
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        terminal: &mut Terminal<'_>,
+    ) -> Result<(), Failure> {
+        let mut bytes = client.post("/api/drain", Vec::new()).await?;
+        let mut said = String::new();
+        loop {
+            let answer: Answer = client.decode(&bytes)?;
+            let line = if self.json {
+                String::from_utf8_lossy(&bytes).into_owned()
+            } else {
+                describe(&answer)
+            };
+            if line != said {
+                writeln!(terminal.out, "{line}")?;
+                terminal.out.flush()?;
+                said = line;
+            }
+            if !self.wait {
+                return Ok(());
+            }
+            sleep(ASK_EVERY).await;
+            bytes = match client.get("/api/drain").await {
+                Ok(bytes) => bytes,
+                // What it is to do.
+                Err(Failure::Unreachable(_)) => break,
+                Err(failure) => return Err(failure),
+            };
+        }
+        if !self.json {
+            writeln!(terminal.out, "the node has ended")?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(answer: &Answer) -> String {
+    let Answer { name, stage, sockets, detached } = answer;
+    let (name, stage) = (printable(name), printable(stage));
+    format!("{name} is {stage}: {sockets} sockets open, {detached} clients not back elsewhere")
+}
