@@ -148,7 +148,7 @@ story("topics lists topics with their counts", async (stage) => {
   for (const node of nodes) await (await stage.phoenix(node, { user: "ann" })).join(ROOM);
   await until("both are listed", async () => {
     const table = succeeded(await stage.cli(nodes[0], ["topics", "room:"]));
-    return /^TOPIC +SUBSCRIBERS +PRESENCES\nroom:lobby +2 +1$/.test(table.replace(/ +$/gm, ""));
+    return /^TOPIC +SUBSCRIBERS +PRESENCES +ENTRIES\nroom:lobby +2 +1 +2$/.test(table.replace(/ +$/gm, ""));
   });
   const own = JSON.parse(succeeded(await stage.cli(nodes[0], ["topics", "--scope", "node", "--json"])));
   assert.equal(own.topics[0].subscribers, 1);

@@ -341,6 +341,6 @@ pub enum Reason {
     Crashed,
     /// The client's socket has ended.
     Closed,
-    /// The node stops.
+    /// The node stops, or sends its clients away before it does.
     NodeStopping,
 }

@@ -321,7 +321,7 @@ impl Hosting {
 
 impl Drop for Hosted {
     fn drop(&mut self) {
-        let stopping = *self.shared.stopping.borrow();
+        let stopping = *self.shared.stopping.borrow() || !self.shared.drain.takes_clients();
         self.seat.end(if stopping { Reason::NodeStopping } else { Reason::Closed });
     }
 }
