@@ -84,10 +84,17 @@ impl Cluster {
         if node.address == Some(address) {
             return;
         }
-        if let Some(old) = node.address.replace(address) {
-            self.events.push_back(Event::Unkeep(old));
-        }
+        let old = node.address.replace(address);
+        self.let_go(old);
         self.events.push_back(Event::Keep(address));
+    }
+
+    /// An address that a node had is not dialled any more, unless another node has it by now.
+    fn let_go(&mut self, address: Option<SocketAddr>) {
+        let Some(address) = address else { return };
+        if self.nodes.iter().all(|(_, node)| node.address != Some(address)) {
+            self.events.push_back(Event::Unkeep(address));
+        }
     }
 
     fn member_down(&mut self, ix: NodeIx, why: Down, shards: &mut impl Shards, now: Time) {
@@ -115,9 +122,7 @@ impl Cluster {
         for shard in 0..self.config.shards {
             shards.with(shard, |s| s.member_forget(ix, node.replica.incarnation, now));
         }
-        if let Some(address) = node.address {
-            self.events.push_back(Event::Unkeep(address));
-        }
+        self.let_go(node.address);
         self.events.push_back(Event::Forgotten { node: ix, name: node.replica.name });
         self.settle_partition(ix, now);
     }
@@ -146,9 +151,8 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(ix) else { return };
         let identity = self.membership.active(&node.replica).cloned();
         // No use to dial it again when it closes the link.
-        if let Some(address) = node.address.take() {
-            self.events.push_back(Event::Unkeep(address));
-        }
+        let address = node.address.take();
+        self.let_go(address);
         // Membership passes it on to those that the goodbye does not reach.
         if let Some(identity) = identity {
             self.membership.handle_records(vec![MemberRecord::down(identity)], now);

@@ -125,7 +125,7 @@ impl Counter {
             left -= 1;
             self.arm(id, now);
         }
-        if owners.any_frozen() {
+        if self.due.is_empty() || owners.any_frozen() {
             return;
         }
         while left > 0

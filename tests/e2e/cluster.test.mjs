@@ -180,19 +180,6 @@ story("SIGTERM ends a node with exit code 0, its clients with 1012, and those wh
   await nodes[0].sees(["n1"]);
 });
 
-story("a process that is started under the name of a living one takes its place", async (stage) => {
-  const nodes = await stage.cluster(2);
-  const room = await (await stage.phoenix(nodes[0], { user: "ann" })).join(ROOM);
-  await (await stage.phoenix(nodes[1], { user: "old" })).join(ROOM);
-  await room.lists(["ann", "old"]);
-  const second = await stage.node("n2", { join: [nodes[0].cluster] });
-  const { code } = await nodes[1].process.ended;
-  assert.notEqual(code, 0, "the older run ends and says so");
-  assert.ok(nodes[1].log.some((line) => /n2/.test(line) && /ERROR|wingbeat:/.test(line)), nodes[1].log.join("\n"));
-  await stage.formed([nodes[0], second]);
-  await room.lists(["ann"]);
-});
-
 /** The library that shifts a program's clock. */
 function faketime() {
   const directories = readdirSync("/usr/lib").map((name) => `/usr/lib/${name}/faketime/libfaketime.so.1`);

@@ -54,6 +54,37 @@ fn a_goodbye_hides_at_once_and_the_end_of_its_link_forgets() {
     assert!(!dialled);
 }
 
+/// A machine is replaced by one of another name at the same address.
+#[test]
+fn an_address_is_kept_as_long_as_any_node_has_it() {
+    let settings = Config { forget_after: Duration::from_secs(60), ..config() };
+    let mut net = Net::together(2, &settings);
+    let address = "10.0.0.1:4400".parse().expect("an address");
+    net.unlink(0, 1);
+    net.pass(Duration::from_secs(10));
+    let heir = Replica { name: "heir".parse().expect("a name"), incarnation: 10 };
+    let (core, now) = (&mut net.cores[0], net.now);
+    let ix = core.cluster.member_up(&heir, Some(address), true, &mut core.shards, now);
+    let dialled = |net: &mut Net, address| {
+        let events = net.events(0).into_iter();
+        let changes = events.filter_map(|event| match event {
+            Event::Keep(kept) if kept == address => Some(true),
+            Event::Unkeep(gone) if gone == address => Some(false),
+            _ => None,
+        });
+        changes.last()
+    };
+    assert_eq!(dialled(&mut net, address), Some(true));
+    net.pass(Duration::from_secs(60));
+    let known: Vec<_> = net.members(0).into_iter().map(|member| member.replica.name).collect();
+    assert_eq!(known, [heir.name], "the former one is forgotten");
+    assert_eq!(dialled(&mut net, address), None, "the heir is still there");
+    // It moves: then nobody is there.
+    let core = &mut net.cores[0];
+    core.cluster.set_address(ix.expect("there is room"), "10.0.0.9:4400".parse().expect("one"));
+    assert_eq!(dialled(&mut net, address), Some(false));
+}
+
 #[test]
 fn the_entries_of_a_node_that_says_goodbye_stay_for_their_lease() {
     let mut net = Net::together(3, &config());

@@ -1,10 +1,10 @@
 //! The membership protocol's identities and packets.
 
-use std::{hash::Hasher as _, net::SocketAddr, sync::Arc};
+use std::{fmt, hash::Hasher as _, net::SocketAddr};
 
-use bincode::{Decode, Encode};
+use bincode::{Decode, Encode, de::read::Reader as _, error::DecodeError};
 use bytes::{Buf, BufMut};
-use presence::{NodeName, Replica};
+use presence::{NODE_NAME_LEN_MAX, NodeName, Replica};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::config;
@@ -63,17 +63,26 @@ impl Encode for Identity {
 impl<Context> Decode<Context> for Identity {
     fn decode<D: bincode::de::Decoder<Context = Context>>(
         decoder: &mut D,
-    ) -> Result<Self, bincode::error::DecodeError> {
-        let (name, address, incarnation, renewal): (Arc<str>, SocketAddr, u64, u32) =
-            Decode::decode(decoder)?;
-        let name = name.parse().map_err(|error: presence::InvalidNodeName| {
-            bincode::error::DecodeError::OtherString(error.to_string())
-        })?;
+    ) -> Result<Self, DecodeError> {
+        let name = decode_name(decoder)?;
+        let (address, incarnation, renewal): (SocketAddr, u64, u32) = Decode::decode(decoder)?;
         Ok(Self::new(name, address, incarnation, renewal))
     }
 }
 
 bincode::impl_borrow_decode!(Identity);
+
+/// Reads a name without a copy of its own: a newcomer is told of all members by each.
+fn decode_name<D: bincode::de::Decoder>(decoder: &mut D) -> Result<NodeName, DecodeError> {
+    let malformed = |why: &dyn fmt::Display| DecodeError::OtherString(why.to_string());
+    let len = usize::try_from(u64::decode(decoder)?).map_err(|error| malformed(&error))?;
+    let mut room = [0; NODE_NAME_LEN_MAX];
+    let bytes = room.get_mut(..len).ok_or_else(|| malformed(&"a name that is too long"))?;
+    decoder.claim_bytes_read(len)?;
+    decoder.reader().read(bytes)?;
+    let name = std::str::from_utf8(bytes).map_err(|error| malformed(&error))?;
+    name.parse().map_err(|error: presence::InvalidNodeName| malformed(&error))
+}
 
 impl Identity {
     pub(crate) fn new(name: NodeName, address: SocketAddr, incarnation: u64, renewal: u32) -> Self {

@@ -23,6 +23,11 @@ export class Events {
     return await this.#queue.next("an event", options);
   }
 
+  /** The events that have come and were not taken. */
+  get waiting() {
+    return this.#queue.waiting;
+  }
+
   async #read(body) {
     const decoder = new TextDecoder();
     let text = "";

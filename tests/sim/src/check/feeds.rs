@@ -1,8 +1,8 @@
 //! What replicas hold, and what crosses the wire.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use presence::{NodeIx, Ref};
+use presence::{NodeIx, Ref, Replica, Shard, Topic};
 
 use crate::{network::Traffic, world::World};
 
@@ -14,34 +14,71 @@ const CHANGE_BYTES: usize = 80;
 pub fn check_i3_equal_positions_have_equal_contents(world: &mut World) {
     let topics = super::topics(world);
     let alive: Vec<usize> = world.alive().collect();
-    for &owner in &alive {
-        for &node in alive.iter().filter(|node| **node != owner) {
-            let me = world.nodes[owner].me.clone();
-            let Some(ix) = world.nodes[node].number_of(&me.name) else { continue };
-            for topic in &topics {
-                let shard = world.nodes[owner].shard(topic);
-                let (head, checksum) = (shard.head(), shard.checksum());
-                let mut want: Vec<Ref> = of(shard, topic, NodeIx::SELF);
-                let replica = world.nodes[node].shard(topic);
-                let Some(at) = replica.position(ix) else { continue };
-                if (at.incarnation, at.v) != (me.incarnation, head) {
-                    continue;
+    let owners: Vec<(Replica, Vec<(u64, u64)>)> = alive
+        .iter()
+        .map(|node| {
+            let node = &world.nodes[*node];
+            let shards = node.shards.0.iter().map(|shard| (shard.head(), shard.checksum()));
+            (node.me.clone(), shards.collect())
+        })
+        .collect();
+    // By topic and place in `alive`: what each node has tracked itself.
+    let tracked: Vec<Vec<Vec<Ref>>> = topics
+        .iter()
+        .map(|topic| {
+            let own = |node: &usize| {
+                let mut lists = by_owner(world.nodes[*node].shard(topic), topic);
+                lists.remove(&NodeIx::SELF).unwrap_or_default()
+            };
+            alive.iter().map(own).collect()
+        })
+        .collect();
+    for &node in &alive {
+        let place = &world.nodes[node];
+        let names: BTreeMap<_, _> =
+            place.watch.names.iter().map(|(ix, name)| (name, *ix)).collect();
+        let numbers: Vec<Option<NodeIx>> =
+            owners.iter().map(|(me, _)| names.get(&me.name).copied()).collect();
+        // By place in `owners` and shard: whether all of it must be here.
+        let mut at_head = vec![vec![false; place.shards.0.len()]; owners.len()];
+        for (ahead, (ix, (me, heads))) in at_head.iter_mut().zip(numbers.iter().zip(&owners)) {
+            let shards = place.shards.0.iter().zip(heads);
+            for (at_head, (shard, (head, checksum))) in ahead.iter_mut().zip(shards) {
+                let at = ix.and_then(|ix| shard.position(ix));
+                let Some(at) = at.filter(|at| at.incarnation == me.incarnation) else { continue };
+                if at.v == *head {
+                    let same = at.checksum == *checksum;
+                    world.ensure(same, "I3", || format!("n{node} has another sum of {}", me.name));
+                    *at_head = at.visible;
                 }
-                let mut have = of(replica, topic, ix);
-                want.sort();
-                have.sort();
-                let same = checksum == at.checksum && (!at.visible || have == want);
+            }
+        }
+        for (topic, tracked) in topics.iter().zip(&tracked) {
+            let place = &mut world.nodes[node];
+            let shard = usize::from(place.shard_of(topic));
+            let lists = by_owner(place.shard(topic), topic);
+            for (at, want) in tracked.iter().enumerate().filter(|(at, _)| at_head[*at][shard]) {
+                let have = numbers[at].and_then(|ix| lists.get(&ix));
+                let same = have.map_or(want.is_empty(), |have| have == want);
                 world.ensure(same, "I3", || {
-                    format!("n{node} has n{owner} at its head {head}, and other entries of {topic}")
+                    let owner = alive[at];
+                    format!("n{node} has n{owner} at its head, and other entries of {topic}")
                 });
             }
         }
     }
 }
 
-fn of(shard: &presence::Shard, topic: &presence::Topic, owner: NodeIx) -> Vec<Ref> {
-    let entries = shard.list(topic);
-    entries.iter().filter(|entry| entry.owner == owner).map(|entry| entry.reference).collect()
+/// The references of a topic as the shard lists them, in order.
+fn by_owner(shard: &Shard, topic: &Topic) -> BTreeMap<NodeIx, Vec<Ref>> {
+    let mut lists: BTreeMap<NodeIx, Vec<Ref>> = BTreeMap::new();
+    for entry in &*shard.list(topic) {
+        lists.entry(entry.owner).or_default().push(entry.reference);
+    }
+    for list in lists.values_mut() {
+        list.sort();
+    }
+    lists
 }
 
 /// I11: what a sender's core holds is no more than before its peer fell behind, but for some numbers.
