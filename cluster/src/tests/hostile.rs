@@ -292,7 +292,7 @@ fn relay_forgery() -> impl Strategy<Value = Message> {
 
 proptest! {
     #[test]
-    fn whatever_a_peer_sends_the_others_are_served(
+    fn hostile_peer_harms_nobody_else(
         forgeries in prop::collection::vec((forgery(), 0..300_u64), 1..12),
         relink in any::<bool>(),
     ) {

@@ -15,8 +15,8 @@ pub use feeds::{
 };
 pub use observers::{check_i6_observers, check_quiet};
 pub use rosters::{
-    check_broadcasts, check_i4_agreement, check_i8_no_ghosts, check_i9_listed_everywhere,
-    check_members,
+    check_broadcasts, check_i4_agreement, check_i8_no_ghosts, check_i8_no_ghosts_on,
+    check_i9_listed_everywhere, check_members,
 };
 
 use std::time::Duration;

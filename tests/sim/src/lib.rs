@@ -30,7 +30,7 @@ mod world;
 
 pub use check::{
     check_broadcasts, check_i3_equal_positions_have_equal_contents, check_i4_agreement,
-    check_i6_observers, check_i8_no_ghosts, check_i9_listed_everywhere,
+    check_i6_observers, check_i8_no_ghosts, check_i8_no_ghosts_on, check_i9_listed_everywhere,
     check_i11_a_slow_peer_costs_its_sender_nothing, check_i12_isolated_changes_are_small,
     check_i13_only_differences_cross, check_i14_idle_is_quiet, check_i17_flat, check_members,
     check_quiet,

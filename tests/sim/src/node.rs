@@ -182,9 +182,15 @@ impl Node {
 }
 
 impl Observer {
-    /// Shows a diff; says what no client should ever see: I7, and versions with gaps. `downs` members of
-    /// this node have gone down so far.
+    /// Shows a diff; says what no client should ever see. `downs` members of this node have gone down
+    /// so far.
     pub(crate) fn fold(&mut self, diff: &Diff, downs: u64) -> Result<(), String> {
+        self.check_i6_versions_have_no_gaps(diff).map_err(|why| format!("I6: {why}"))?;
+        self.check_i7_joins_and_leaves_pair(diff, downs).map_err(|why| format!("I7: {why}"))
+    }
+
+    /// I6, but for what is shown in the end: each diff is the next one, and none is too long.
+    fn check_i6_versions_have_no_gaps(&mut self, diff: &Diff) -> Result<(), String> {
         if diff.version != self.version + 1 {
             return Err(format!("diff {} after {}", diff.version, self.version));
         }
@@ -200,6 +206,12 @@ impl Observer {
         if len > presence::Config::default().diff_events_max + room {
             return Err(format!("diff of {len} changes"));
         }
+        Ok(())
+    }
+
+    /// I7: a leave is of what is shown; a reference joins once, and again only if its owner was hidden;
+    /// an update replaces what leaves with it.
+    fn check_i7_joins_and_leaves_pair(&mut self, diff: &Diff, downs: u64) -> Result<(), String> {
         for leave in &diff.leaves {
             if self.shown.remove(&leave.reference).is_none() {
                 return Err(format!("leave of {} that was not shown", leave.key));
@@ -229,9 +241,14 @@ impl Observer {
 }
 
 impl Observer {
+    /// Whether it shows too many to be compared each time.
+    pub(crate) fn is_long(&self) -> bool {
+        self.shown.len() > TOLD_MAX
+    }
+
     /// Whether it shows what a newcomer would be told now, where that is of its version and small.
     pub(crate) fn is_true(&self, topic: &Topic, shard: &Shard) -> bool {
-        if self.shown.len() > TOLD_MAX || shard.told_version(topic) != self.version {
+        if self.is_long() || shard.told_version(topic) != self.version {
             return true;
         }
         let (_, told) = shard.told(topic);

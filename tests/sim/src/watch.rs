@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use presence::{NodeIx, NodeName};
+use presence::{NodeIx, NodeName, Position};
 
 use crate::world::World;
 
@@ -36,9 +36,31 @@ impl Watch {
     }
 }
 
+impl Seen {
+    fn fresh(incarnation: u64, shards: usize) -> Self {
+        Self { incarnation, forgotten: false, positions: vec![0; shards] }
+    }
+
+    /// I2: of a run that is known, positions never go back.
+    fn check_i2_positions_never_go_back(&self, shard: usize, v: u64) -> Result<(), String> {
+        let before = self.positions[shard];
+        if v < before { Err(format!("I2: is at {v}, not at {before}")) } else { Ok(()) }
+    }
+
+    /// I5: runs never go back, and one that was forgotten comes back only over its own link.
+    fn check_i5_runs_never_go_back(&self, at: &Position, linked: bool) -> Result<(), String> {
+        if at.incarnation < self.incarnation {
+            return Err("I5: is shown as an older run".to_owned());
+        }
+        if at.incarnation == self.incarnation && self.forgotten && at.visible && !linked {
+            return Err("I5: is shown, and was forgotten".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl World {
-    /// I2 and I5: of a run that is known, positions never go back, but for a feed that is fetched anew;
-    /// of a name, runs never go back, and a forgotten one comes back only over its own link.
+    /// I2 and I5, of what a node has of another at this moment. A feed that is fetched anew goes back.
     pub(crate) fn watch(&mut self, node: usize, ix: NodeIx) {
         let place = &mut self.nodes[node];
         let Some(name) = place.watch.names.get(&ix).cloned() else { return };
@@ -46,32 +68,21 @@ impl World {
         let refetched = std::mem::replace(&mut place.watch.refetches, refetches) != refetches;
         let linked = place.links.contains_key(&ix);
         let shards = place.shards.0.len();
-        let mut wrong = Vec::new();
+        let mut checks = Vec::new();
         for (number, shard) in place.shards.0.iter().enumerate() {
             let Some(at) = shard.position(ix) else { continue };
-            let fresh = || Seen {
-                incarnation: at.incarnation,
-                forgotten: false,
-                positions: vec![0; shards],
-            };
+            let fresh = || Seen::fresh(at.incarnation, shards);
             let seen = place.watch.seen.entry(name.clone()).or_insert_with(fresh);
-            if at.incarnation < seen.incarnation {
-                wrong.push(format!("I5: n{node} shows an older run of {name}"));
-            } else if at.incarnation > seen.incarnation {
+            checks.push(seen.check_i5_runs_never_go_back(&at, linked));
+            if at.incarnation > seen.incarnation || seen.forgotten {
                 *seen = fresh();
-            } else if seen.forgotten {
-                if !linked && at.visible {
-                    wrong.push(format!("I5: n{node} shows {name}, which it had forgotten"));
-                }
-                *seen = fresh();
-            } else if at.v < seen.positions[number] && !refetched {
-                let before = seen.positions[number];
-                wrong.push(format!("I2: n{node} has {name} at {}, not at {before}", at.v));
+            } else if at.incarnation == seen.incarnation && !refetched {
+                checks.push(seen.check_i2_positions_never_go_back(number, at.v));
             }
             seen.positions[number] = at.v;
         }
-        for why in wrong {
-            self.note(Err(why));
+        for why in checks.into_iter().filter_map(Result::err) {
+            self.note(Err(format!("n{node} {name}: {why}")));
         }
     }
 }

@@ -42,21 +42,26 @@ pub fn check_i4_agreement(world: &mut World) {
 
 /// I8: nobody lists a client of a node that is down.
 pub fn check_i8_no_ghosts(world: &mut World, dead: usize) {
+    let alive: Vec<usize> = world.alive().collect();
+    for node in alive {
+        check_i8_no_ghosts_on(world, node, dead);
+    }
+}
+
+/// I8 of one node, that has noticed that the other is down.
+pub fn check_i8_no_ghosts_on(world: &mut World, node: usize, dead: usize) {
     let clients = world.nodes[dead].clients.values();
     let mut of: Vec<(Topic, String)> =
         clients.map(|client| (client.topic.clone(), client.key.clone())).collect();
     of.sort();
-    let alive: Vec<usize> = world.alive().collect();
-    for node in alive {
-        for topics in of.chunk_by(|a, b| a.0 == b.0) {
-            let Some((topic, _)) = topics.first() else { continue };
-            let listed = world.nodes[node].list(topic);
-            let is_gone = |key: &String| topics.binary_search_by(|(_, k)| k.cmp(key)).is_ok();
-            let ghost = listed.iter().find(|(key, _)| is_gone(key));
-            world.ensure(ghost.is_none(), "I8", || {
-                format!("n{node} lists {ghost:?}, whose node n{dead} is down")
-            });
-        }
+    for topics in of.chunk_by(|a, b| a.0 == b.0) {
+        let Some((topic, _)) = topics.first() else { continue };
+        let listed = world.nodes[node].list(topic);
+        let is_gone = |key: &String| topics.binary_search_by(|(_, k)| k.cmp(key)).is_ok();
+        let ghost = listed.iter().find(|(key, _)| is_gone(key));
+        world.ensure(ghost.is_none(), "I8", || {
+            format!("n{node} lists {ghost:?}, whose node n{dead} is down")
+        });
     }
 }
 

@@ -1,7 +1,10 @@
 //! Scripts against the weak places of other presence systems, and of this one, by the names that
 //! docs/PRESENCE.md, section 8 lists them under.
 
-use sim::{Weather, World, check_i4_agreement, check_i8_no_ghosts, check_i17_flat, check_quiet};
+use sim::{
+    Weather, World, check_i4_agreement, check_i6_observers, check_i8_no_ghosts,
+    check_i8_no_ghosts_on, check_i17_flat, check_quiet,
+};
 
 use super::*;
 
@@ -68,23 +71,48 @@ fn permdown_race_with_transfer() {
     }
 }
 
+/// One node starts a thousand times: at once after its crash, after the others have seen that it is down,
+/// after they have forgotten it. What they hold, and what a list takes, stays as it was.
 #[test]
 fn weekly_restart_leak() {
     let mut world = forgetful(3, 3, seconds(30));
-    let mut early = 0;
-    for round in 0..1_000 {
+    let mut early = [0; 2];
+    let mut early_list = Duration::ZERO;
+    for round in 1..=1_000 {
         world.crash(2);
+        match round {
+            _ if round % 125 == 0 => world.run_for(seconds(40)),
+            _ if round % 20 == 0 => world.run_for(seconds(5)),
+            _ => {}
+        }
         world.restart(2, 0);
         world.join(2, ROOM, "restless");
         world.run_for(millis(400));
-        if round == 20 {
-            early = world.footprint(0);
+        if round == 130 {
+            early = [0, 1].map(|node| world.footprint(node));
+            early_list = list_takes(&mut world);
         }
     }
+    let late_list = list_takes(&mut world);
+    for (node, early) in early.into_iter().enumerate() {
+        let late = world.footprint(node);
+        check_i17_flat(&world, early, late);
+    }
+    assert!(late_list < early_list * 2, "a list took {early_list:?}, and takes {late_list:?}");
     world.settle_and_check(seconds(5));
-    let late = world.footprint(0);
-    check_i17_flat(&world, early, late);
     assert_eq!(world.keys(0, ROOM), ["restless", "u0", "u1"]);
+}
+
+/// What two hundred lists of the room take on a node, at best.
+fn list_takes(world: &mut World) -> Duration {
+    let mut once = || {
+        let started = std::time::Instant::now();
+        for _ in 0..200 {
+            std::hint::black_box(world.keys(0, ROOM));
+        }
+        started.elapsed()
+    };
+    (0..50).map(|_| once()).min().unwrap_or_default()
 }
 
 #[test]
@@ -130,12 +158,39 @@ fn crash_mass_leave_50k() {
     world.run_for(seconds(2));
     assert_eq!(world.keys(2, "room:0").len(), 1_251);
     world.crash(1);
-    world.run_for(seconds(5));
-    check_i8_no_ghosts(&mut world, 1);
-    // Others are told of as soon as ever, while so many leave.
+    while world.is_up(0, 1) {
+        world.run_for(millis(1));
+    }
+    // They are hidden at once, and others are told of as soon as ever while so many leave.
+    check_i8_no_ghosts_on(&mut world, 0, 1);
     world.join(2, ROOM, "meanwhile");
     world.run_for(millis(20));
+    assert!(world.told_joins(0, ROOM).contains(&"meanwhile".to_owned()));
+    world.run_for(seconds(3));
+    check_i8_no_ghosts(&mut world, 1);
     check_i4_agreement(&mut world);
+    world.settle_and_check(seconds(1));
+}
+
+/// Twenty thousand join one topic within a second, on three nodes; each is told who is there. Whoever
+/// came before is told of them in few diffs, and all show the same a moment later.
+#[test]
+fn thundering_herd_list() {
+    let mut world = cluster_with_users(16, 3);
+    let herd = 20_000;
+    for user in 0..herd {
+        world.join(user % 3, ROOM, &format!("herd{user}"));
+        world.run_for(Duration::from_micros(50));
+    }
+    // The longest pause between two diffs of a topic, and one way.
+    world.run_for(millis(120));
+    check_i4_agreement(&mut world);
+    check_i6_observers(&mut world);
+    for node in 0..3 {
+        assert_eq!(world.keys(node, ROOM).len(), herd + 3);
+        let diffs = world.told_version(node, ROOM);
+        assert!(diffs < 100, "n{node} told {diffs} diffs");
+    }
     world.settle_and_check(seconds(1));
 }
 
