@@ -4,6 +4,8 @@
 //! the shards' deadlines and publishes their diffs to the registry.
 
 mod counts;
+#[cfg(test)]
+mod herd;
 mod openings;
 mod totals;
 

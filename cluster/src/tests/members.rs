@@ -54,6 +54,21 @@ fn a_goodbye_hides_at_once_and_the_end_of_its_link_forgets() {
     assert!(!dialled);
 }
 
+/// It goes as soon as it has come, before membership here knows of it, and others still tell that it lives.
+#[test]
+fn late_gossip_does_not_bring_back_who_said_goodbye() {
+    let mut net = Net::apart(3, &config());
+    net.link(1, 2);
+    net.pass(Duration::from_secs(1));
+    net.link(0, 1);
+    net.forge(0, 1, &Message::Leave).expect("a goodbye is sound");
+    net.link(0, 2);
+    net.shut(1, 0);
+    net.pass(Duration::from_millis(500));
+    let up: Vec<_> = net.cores[0].cluster.up().cloned().collect();
+    assert_eq!(up, [replica(2)]);
+}
+
 /// A machine is replaced by one of another name at the same address.
 #[test]
 fn an_address_is_kept_as_long_as_any_node_has_it() {

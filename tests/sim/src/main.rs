@@ -104,7 +104,7 @@ fn print_membership(nodes_max: usize, only: Option<&str>) {
     println!("{}", sim::MEMBERSHIP_HEADING);
     let profiles = [("lan", Profile::Lan), ("fast", Profile::Fast), ("wan", Profile::Wan)];
     for (_, profile) in profiles.into_iter().filter(|(name, _)| only.is_none_or(|o| o == *name)) {
-        for (nodes, tries) in [(3, 100), (10, 100), (50, 60), (100, 20), (300, 4)] {
+        for (nodes, tries) in [(3, 100), (10, 100), (50, 60), (100, 40), (300, 10)] {
             if nodes <= nodes_max {
                 println!("{}", sim::measure_membership(profile, nodes, tries));
             }

@@ -62,6 +62,19 @@ fn the_pure_crates_know_no_runtime() {
     }
 }
 
+/// The same inputs give the same outputs: time is handed in, and the one generator of random numbers is
+/// made from a seed.
+#[test]
+fn the_pure_crates_have_no_clock_and_no_chance() {
+    let words = ["Instant::now", "SystemTime", "thread_rng", "rand::rng()", "random()", "OsRng"];
+    let found = rust_lines(|file, line| {
+        let pure = ["presence/src/", "cluster/src/"].iter().any(|at| file.path.starts_with(at));
+        pure && words.iter().any(|word| line.contains(word))
+    });
+    fail_if_any("clocks and chance in pure crates", &found);
+    assert!(!dependencies("presence").contains(&"rand".to_owned()), "presence draws nothing");
+}
+
 #[test]
 fn each_foreign_protocol_is_named_in_one_place() {
     let rules: [(&str, &[&str]); 4] = [
