@@ -80,24 +80,20 @@ fn an_address_is_kept_as_long_as_any_node_has_it() {
     let heir = Replica { name: "heir".parse().expect("a name"), incarnation: 10 };
     let (core, now) = (&mut net.cores[0], net.now);
     let ix = core.cluster.member_up(&heir, Some(address), true, &mut core.shards, now);
-    let dialled = |net: &mut Net, address| {
+    let (kept, gone) = (Event::Keep(address), Event::Unkeep(address));
+    let dialled = |net: &mut Net| {
         let events = net.events(0).into_iter();
-        let changes = events.filter_map(|event| match event {
-            Event::Keep(kept) if kept == address => Some(true),
-            Event::Unkeep(gone) if gone == address => Some(false),
-            _ => None,
-        });
-        changes.last()
+        events.filter_map(|event| (event == kept || event == gone).then_some(event == kept)).last()
     };
-    assert_eq!(dialled(&mut net, address), Some(true));
+    assert_eq!(dialled(&mut net), Some(true));
     net.pass(Duration::from_secs(60));
     let known: Vec<_> = net.members(0).into_iter().map(|member| member.replica.name).collect();
     assert_eq!(known, [heir.name], "the former one is forgotten");
-    assert_eq!(dialled(&mut net, address), None, "the heir is still there");
+    assert_eq!(dialled(&mut net), None, "the heir is still there");
     // It moves: then nobody is there.
     let core = &mut net.cores[0];
     core.cluster.set_address(ix.expect("there is room"), "10.0.0.9:4400".parse().expect("one"));
-    assert_eq!(dialled(&mut net, address), Some(false));
+    assert_eq!(dialled(&mut net), Some(false));
 }
 
 #[test]
