@@ -70,6 +70,23 @@ fn a_node_that_cannot_be_caught_up_with_is_shown_after_a_second() {
     assert!(!viewer.position(OWNER).unwrap().is_current());
 }
 
+/// The changes wait for their diff when their owner is hidden: they are not news any more.
+#[test]
+fn what_changed_just_before_its_node_went_down_is_not_told() {
+    let (mut owner, mut viewer) = pair();
+    let d = owner.track(&topic(0), "d", b"{}", T0).unwrap();
+    owner.update(d, b"{\"n\":1}", T0).unwrap();
+    owner.track(&topic(0), "c", b"{}", T0).unwrap();
+    pull((&mut viewer, OWNER), (&owner, NodeIx::SELF), 10_000, ms(1));
+    viewer.member_down(OWNER, 1, ms(2));
+    assert_eq!(told(&mut viewer, ms(20)), ["-a", "-b"]);
+    viewer.saw_head(OWNER, 1, owner.head(), ms(30));
+    viewer.member_up(OWNER, &replica("owner", 1), true, ms(30));
+    let mut news = told(&mut viewer, ms(40));
+    news.sort();
+    assert_eq!(news, ["+a", "+b", "+c", "+d"]);
+}
+
 #[test]
 fn a_flap_between_two_diffs_is_not_told() {
     let (owner, mut viewer) = pair();
