@@ -32,6 +32,28 @@ fn linked_nodes_become_members_and_are_flooded_until_their_interest_is_known() {
 }
 
 #[test]
+fn a_peer_is_flooded_with_a_shard_until_its_feed_is_at_the_head_that_it_spoke_of() {
+    let mut net = Net::apart(2, &config());
+    net.track(1, "room", "ann");
+    let full = presence::shard_of(topic("room").hash64(), SHARDS);
+    net.shut.extend([(1, 0, Lane::FeedLive), (1, 0, Lane::FeedBulk)]);
+    net.link(0, 1);
+    net.pass(Duration::from_secs(3));
+    let ended = |net: &mut Net| -> Vec<u16> {
+        let events = net.events(0).into_iter();
+        let ended = events.filter_map(|event| {
+            let Event::Flood { shard, on: false, .. } = event else { return None };
+            Some(shard)
+        });
+        ended.collect()
+    };
+    assert_eq!(ended(&mut net), [1 - full], "its first frame has come, and nothing of the feed");
+    net.shut.clear();
+    net.pass(Duration::from_millis(10));
+    assert_eq!(ended(&mut net), [full]);
+}
+
+#[test]
 fn a_goodbye_hides_at_once_and_the_end_of_its_link_forgets() {
     let mut net = Net::together(3, &config());
     net.track(1, "room", "ann");
