@@ -83,7 +83,7 @@ fn late_gossip_does_not_bring_back_who_said_goodbye() {
     net.link(1, 2);
     net.pass(Duration::from_secs(1));
     net.link(0, 1);
-    net.forge(0, 1, &Message::Leave).expect("a goodbye is sound");
+    net.forge(0, 1, &Message::Leave(0)).expect("a goodbye is sound");
     net.link(0, 2);
     net.shut(1, 0);
     net.pass(Duration::from_millis(500));

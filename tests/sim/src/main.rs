@@ -37,7 +37,7 @@ struct Args {
     #[arg(long)]
     steady: bool,
     /// Prints the table of docs/OPERATING.md, section 8, up to --nodes; with 300 it takes
-    /// some minutes
+    /// some 20 minutes
     #[arg(long)]
     membership: bool,
     /// Of that table only one profile.
