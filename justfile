@@ -35,6 +35,11 @@ mutants *names:
 bench *args="fanout":
     cargo run --release -- bench {{args}}
 
+# The figures of presence, each beside its target (docs/PERFORMANCE.md); all, or some (`just bench-presence wire`)
+bench-presence *cases:
+    cargo bench -p presence --bench figures -- targets
+    cargo bench -p wingbeat --features internals --bench presence -- {{cases}}
+
 # The cost curves of docs/PERFORMANCE.md, and their charts
 curves *names:
     cargo build --release

@@ -1,14 +1,18 @@
-//! What the benches need of the node's inside: the codec, and a client's session. No API.
+//! What the benches need of the node's inside: the codec, a client's session, entries without a
+//! client, and what goes over links. No API.
 
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use presence::Time;
+use presence::{Time, Topic, TrackError};
+use transport::LinkStats;
 
 use crate::{
+    NodeHandle,
     framing::Framing,
     pubsub::{Flush, Format, Mailbox, Payload},
     socket::{Action, Close, Limits, Push, Socket, Status, Version},
+    tracker::{Hears, Interest, Tracked},
     websocket::{Decoder, Message, Rules, Violation},
 };
 
@@ -17,6 +21,44 @@ const RULES: Rules = Rules { message_max: 1 << 20, inflate: true };
 /// The frame of a broadcast in a format, as a node encodes it; `None` when it has no form there.
 pub fn encode(format: Format, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
     crate::wire_format::encode(format, topic, event, payload)
+}
+
+/// An entry without a client. Dropping it takes it off the list, then lets the interest go.
+#[derive(Debug)]
+pub struct Listed {
+    _tracked: Tracked,
+    _interest: Interest,
+}
+
+/// Lists somebody on a topic, as the join of a client does once the peers know of the interest.
+///
+/// # Errors
+/// See [`TrackError`].
+pub fn track(
+    node: &NodeHandle,
+    topic: &Topic,
+    key: &str,
+    meta: &[u8],
+) -> Result<Listed, TrackError> {
+    let tracker = &node.shared().tracker;
+    let interest = tracker.interest(topic);
+    Ok(Listed { _tracked: tracker.track(topic, key, meta)?, _interest: interest })
+}
+
+/// What one who begins to watch a topic is told: `{key: {"metas": [meta, …]}}`.
+///
+/// # Errors
+/// Never: only listing a client can fail, and nobody is listed here.
+pub fn told(node: &NodeHandle, topic: &Topic) -> Result<Bytes, TrackError> {
+    let tracker = &node.shared().tracker;
+    let told = tracker.watch(topic, Hears::Changes, None, |state| state.payload.clone())?;
+    Ok(told.2)
+}
+
+/// What went over the links that are up.
+pub fn links(node: &NodeHandle) -> Vec<LinkStats> {
+    let links = node.shared().transport.as_ref().map(|transport| transport.links());
+    links.unwrap_or_default().iter().map(|link| link.stats()).collect()
 }
 
 /// The bytes of a client without its task: what was read goes in, events of joined topics and

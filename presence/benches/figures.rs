@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p presence --bench figures` prints one line per case; it asserts nothing. Bytes
 //! are resident ones (`VmRSS`, so Linux only) of a process of its own per case, divided by the
-//! items: the allocator's share is in them.
+//! items: the allocator's share is in them. With `-- targets` it prints only the figures that have
+//! a target, each beside it, as `just bench-presence` does.
 
 #![expect(
     clippy::print_stdout,
@@ -41,6 +42,9 @@ fn main() -> Result<(), Failure> {
         println!("{}", weigh(case, items.parse()?)?);
         return Ok(());
     }
+    if args.iter().any(|arg| arg == "targets") {
+        return targets();
+    }
     if args.iter().any(|arg| arg == "forget") {
         for topics in [10, 1000, 100_000] {
             forget(topics, true)?;
@@ -69,6 +73,148 @@ fn main() -> Result<(), Failure> {
         forget(topics, true)?;
     }
     forget(1000, false)
+}
+
+// === figures with a target ===
+
+/// Runs whose median is the figure.
+const RUNS: usize = 3;
+
+/// Remote entries beside which a change is applied.
+const MANY: usize = 1_000_000;
+
+/// Changes of one kind in a row: too many for the caches to keep.
+const LOT: usize = 20_000;
+
+/// Changes of one run of each kind.
+const CHANGES: usize = 100_000;
+
+fn targets() -> Result<(), Failure> {
+    println!("{:<72} {:>10}  measured: median (lowest to highest)", "figure", "target");
+    let weigh = |_| Ok(respawn("remote", MANY)?.parse()?);
+    let weights = (0..RUNS).map(weigh).collect::<Result<_, Failure>>()?;
+    report("memory per remote entry, 1,000,000 in 100,000 topics", "B", 150.0, weights);
+    let names = ["a join", "an update", "a leave"];
+    for observed in [false, true] {
+        let mut times = [const { Vec::new() }; 3];
+        for _ in 0..RUNS {
+            for (all, time) in times.iter_mut().zip(apply(observed)?) {
+                all.push(time.as_secs_f64() * 1_000_000.0);
+            }
+        }
+        for (name, times) in names.iter().zip(times) {
+            let topic = if observed { " of an observed topic" } else { "" };
+            report(&format!("apply {name}{topic} beside 1,000,000"), "µs", 1.5, times);
+        }
+    }
+    Ok(())
+}
+
+/// The columns are those of node/benches/presence/table.rs.
+fn report(what: &str, unit: &str, target: f64, mut runs: Vec<f64>) {
+    runs.sort_by(f64::total_cmp);
+    let [lowest, .., highest] = runs[..] else { return };
+    let median = runs[runs.len() / 2];
+    let verdict = if median <= target { "met" } else { "MISSED" };
+    let measured = format!("{median:.1} ({lowest:.1} to {highest:.1}) {unit}");
+    println!("{what:<72} {:>10}  {measured:<32} {verdict}", format!("{target} {unit}"));
+}
+
+/// The mean times of a join, an update and a leave of another node, each a range of its own, all
+/// in topics drawn at random from 100,000.
+fn apply(observed: bool) -> Result<[Duration; 3], Failure> {
+    let mut shards: Vec<Shard> = (0..SHARDS).map(shard).collect();
+    let topics = (0..MANY / 10).map(topic).collect::<Result<Vec<_>, _>>()?;
+    if observed {
+        for topic in &topics {
+            let number = usize::from(shard_of(topic.hash64(), SHARDS));
+            shards[number].observe(topic, Time::ZERO);
+        }
+    }
+    receive(&mut shards, MANY, topics.len())?;
+    let mut now = Time::from_micros(10_000_000);
+    shards.iter_mut().for_each(|shard| settle(shard, now));
+    let mut writers: Vec<Writer> = shards.iter().map(Writer::new).collect();
+    let mut times = [Duration::ZERO; 3];
+    // By a step that shares no factor with their number, all topics are met, far from each other.
+    let picks = (0..CHANGES).map(|item| item * 61_803 % topics.len());
+    for lot in picks.collect::<Vec<_>>().chunks(LOT) {
+        let number = |at: &usize| usize::from(shard_of(topics[*at].hash64(), SHARDS));
+        let mut joined: Vec<Tenant> = Vec::new();
+        for (kind, time) in times.iter_mut().enumerate() {
+            let mut ranges = Vec::new();
+            for (item, at) in lot.iter().enumerate() {
+                let writer = &mut writers[number(at)];
+                if kind == 0 {
+                    joined.push(writer.tenant());
+                }
+                let range = match kind {
+                    0 | 1 => writer.put(joined[item], &topics[*at], item)?,
+                    _ => writer.remove(joined[item]),
+                };
+                ranges.push((number(at), range));
+            }
+            let started = Instant::now();
+            for (number, range) in ranges {
+                black_box(shards[number].apply(OTHER, range, now));
+            }
+            *time += started.elapsed();
+            now = now + Duration::from_millis(20);
+            shards.iter_mut().for_each(|shard| settle(shard, now));
+        }
+    }
+    Ok(times.map(|time| time / u32::try_from(CHANGES).unwrap_or(1)))
+}
+
+/// The other node's log of one shard.
+struct Writer {
+    v: u64,
+    width: u32,
+    free: Vec<u32>,
+}
+
+/// Who is in a slot.
+#[derive(Clone, Copy)]
+struct Tenant {
+    slot: u32,
+    born: u64,
+}
+
+impl Writer {
+    fn new(shard: &Shard) -> Self {
+        let v = shard.position(OTHER).map_or(0, |at| at.v);
+        Self { v, width: u32::try_from(v).unwrap_or(0), free: Vec::new() }
+    }
+
+    /// A slot for whom the next change brings.
+    fn tenant(&mut self) -> Tenant {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.width += 1;
+            self.width - 1
+        });
+        Tenant { slot, born: self.v + 1 }
+    }
+
+    fn put(&mut self, tenant: Tenant, topic: &Topic, item: usize) -> Result<Range, Failure> {
+        let key = key(MANY + item);
+        let len = u16::try_from(key.len())?.to_le_bytes();
+        let kv = [&len, key.as_bytes(), META].concat().into_boxed_slice();
+        let (Tenant { slot, born }, value) = (tenant, Value::Presence { topic: 0, kv });
+        let op = Op::Put { slot, seq: self.v + 1, born, value };
+        Ok(self.range(vec![topic.clone()], op))
+    }
+
+    fn remove(&mut self, Tenant { slot, .. }: Tenant) -> Range {
+        self.free.push(slot);
+        self.range(Vec::new(), Op::Remove { slot, seq: self.v + 1 })
+    }
+
+    fn range(&mut self, topics: Vec<Topic>, op: Op) -> Range {
+        let from = self.v;
+        self.v += 1;
+        let (to, head, ops) = (self.v, self.v, vec![op]);
+        Range { incarnation: 1, from, to, head, horizon: 0, retain: None, topics, ops }
+    }
 }
 
 // === memory ===

@@ -230,6 +230,8 @@ impl Link {
             requests_received: counters.requests_received.get(),
             rtt: connection.path.rtt,
             packets_lost: connection.path.lost_packets,
+            udp_sent: connection.udp_tx.datagrams,
+            udp_sent_bytes: connection.udp_tx.bytes,
         }
     }
 

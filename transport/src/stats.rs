@@ -69,6 +69,10 @@ pub struct LinkStats {
     pub rtt: Duration,
     /// Packets that QUIC declared lost on the way to the peer.
     pub packets_lost: u64,
+    /// UDP datagrams sent to the peer, acknowledgements and all.
+    pub udp_sent: u64,
+    /// Their bytes, without the headers of UDP and IP.
+    pub udp_sent_bytes: u64,
 }
 
 /// What one transport did since its birth.
