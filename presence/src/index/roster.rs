@@ -10,6 +10,9 @@ const SCAN_MAX: usize = 32;
 
 const NIL: u32 = u32::MAX;
 
+/// Members in a cache line.
+const LINE: usize = 64 / size_of::<Member>();
+
 /// One entry of a topic: where it is stored, and what its key hashes to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
@@ -83,7 +86,7 @@ impl Roster {
     pub(crate) fn insert(&mut self, owner: OwnerId, slot: u32, key: u64) -> u32 {
         let pos = u32::try_from(self.members.len()).unwrap_or(NIL);
         if self.members.len() == self.members.capacity() {
-            self.members.reserve_exact(self.members.len() / 2 + 1);
+            self.members.reserve_exact(room(self.members.len()));
         }
         self.members.push(Member { slot, owner, told: false, detached: false, key });
         if let Some(crowd) = &mut self.crowd {
@@ -274,6 +277,12 @@ impl Crowd {
         let passing = members.iter().zip(&self.links).filter(|(member, _)| pass(member.owner));
         passing.filter(|(_, (newer, _))| is_newest(*newer)).count()
     }
+}
+
+/// For how many more members there is to be room beside so many: a half, in whole cache lines with the
+/// allocator's word. The blocks that are outgrown are then of sizes that others have a use for.
+fn room(members: usize) -> usize {
+    (members + members / 2 + 1) / LINE * LINE + LINE - 1 - members
 }
 
 fn key_of(members: &[Member], at: u32) -> u64 {
