@@ -15,6 +15,7 @@ mod changes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
+    time::Duration,
 };
 
 pub(crate) use self::changes::Old;
@@ -35,6 +36,11 @@ const TOPIC_WORK: usize = 4;
 
 /// Topics that are looked at between two inputs, for an owner shown or hidden.
 const SWEEP_MAX: usize = 4096;
+
+/// The share of time that one member of a topic is given when an owner is shown or hidden. Its topics
+/// are told one after the other, so that changes of others find their turn in between; with 16 shards
+/// that is half a million members a second.
+const SWEEP_PACE: Duration = Duration::from_micros(32);
 
 /// The observed topics.
 #[derive(Debug, Default)]
@@ -84,6 +90,8 @@ struct Sweep {
     /// The number of the next topic to look at.
     next: usize,
     since: Time,
+    /// When the next topic is told.
+    told_at: Time,
 }
 
 /// Topics by the time at which they are due; among equals, first come, first served.
@@ -244,7 +252,7 @@ impl Differ {
 
     /// An owner was shown or hidden, or is no longer frozen.
     pub(crate) fn start_sweep(&mut self, who: OwnerId, now: Time) {
-        self.sweeps.insert(who, Sweep { next: 0, since: now });
+        self.sweeps.insert(who, Sweep { next: 0, since: now, told_at: now });
     }
 
     /// When there is something to do.
@@ -257,16 +265,20 @@ impl Differ {
     pub(crate) fn sweep(&mut self, index: &Index, now: Time) {
         let mut left = SWEEP_MAX;
         while left > 0
-            && let Some((who, sweep)) = self.sweeps.pop_first()
+            && let Some((who, mut sweep)) = self.sweeps.pop_first()
         {
             let end = self.watched.len().min(sweep.next + left);
             for at in sweep.next..end {
                 let (id, Some(watched)) = (TopicId::at(at), &mut self.watched[at]) else {
                     continue;
                 };
-                let has_entries = index.roster(id).is_some_and(|roster| roster.has_owner(who));
+                let roster = index.roster(id);
+                let has_entries = roster.is_some_and(|roster| roster.has_owner(who));
                 if has_entries || watched.has_pending_of(who) {
-                    watched.work(&mut self.due, id, now).scan = Some(0);
+                    watched.work(&mut self.due, id, sweep.told_at.max(now)).scan = Some(0);
+                    let members = roster.map_or(0, |roster| roster.members().len());
+                    let members = u32::try_from(members.min(SCAN_MAX)).unwrap_or(u32::MAX);
+                    sweep.told_at = sweep.told_at + SWEEP_PACE * members;
                 }
             }
             left -= end.saturating_sub(sweep.next);
@@ -374,11 +386,17 @@ impl Watched {
         self.work.as_ref().is_some_and(|work| work.pending.range(slots).next().is_some())
     }
 
-    /// Room for something to tell: at once after a pause, else when the interval is over.
-    fn work(&mut self, due: &mut Queue, id: TopicId, now: Time) -> &mut Work {
-        let ready = now.max(self.ready);
+    /// Room for something to tell at `at` or before: at once after a pause, else when the interval is
+    /// over.
+    fn work(&mut self, due: &mut Queue, id: TopicId, at: Time) -> &mut Work {
+        let ready = at.max(self.ready);
         let work = self.work.get_or_insert_default();
-        work.due.get_or_insert_with(|| due.insert(ready, id));
+        if work.due.is_none_or(|(at, _)| at > ready) {
+            if let Some(later) = work.due.take() {
+                due.remove(later);
+            }
+            work.due = Some(due.insert(ready, id));
+        }
         work
     }
 }
