@@ -144,6 +144,40 @@ pub(crate) struct State {
     pub(crate) own: Vec<u8>,
 }
 
+/// Entries of a shard, to be rendered without its lock.
+struct Copied {
+    keys: String,
+    metas: Vec<u8>,
+    /// Of each entry, where its key and its meta end.
+    ends: Vec<(usize, usize, Ref)>,
+}
+
+impl Copied {
+    fn of(entries: &[Entry<'_>]) -> Self {
+        let keys = entries.iter().map(|entry| entry.key.len()).sum();
+        let metas = entries.iter().map(|entry| entry.meta.len()).sum();
+        let mut copied = Self {
+            keys: String::with_capacity(keys),
+            metas: Vec::with_capacity(metas),
+            ends: Vec::with_capacity(entries.len()),
+        };
+        for Entry { key, meta, reference, .. } in entries {
+            copied.keys.push_str(key);
+            copied.metas.extend_from_slice(meta);
+            copied.ends.push((copied.keys.len(), copied.metas.len(), *reference));
+        }
+        copied
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &[u8], Ref)> {
+        let mut from = (0, 0);
+        self.ends.iter().map(move |&(key, meta, reference)| {
+            let (keys, metas) = std::mem::replace(&mut from, (key, meta));
+            (&self.keys[keys..key], &self.metas[metas..meta], reference)
+        })
+    }
+}
+
 /// One page of a topic's list, rendered.
 #[derive(Debug)]
 pub(crate) struct Listing {
@@ -311,14 +345,10 @@ impl Tracker {
         // Rendered without the lock: thousands of metas take a while.
         let (count, entries, next) = self.with(self.shard_of(topic), |shard| {
             let page = shard.list_page(topic, after, keys_max);
-            let owned = |entry: &Entry<'_>| {
-                (entry.key.to_owned(), Box::<[u8]>::from(entry.meta), entry.reference)
-            };
-            let entries: Vec<_> = page.entries.iter().map(owned).collect();
+            let entries = Copied::of(&page.entries);
             (shard.count(topic), entries, page.next.map(ToOwned::to_owned))
         });
-        let metas = entries.iter().map(|(key, meta, reference)| (&**key, &**meta, *reference));
-        Listing { count, presences: render_state(metas), next }
+        Listing { count, presences: render_state(entries.iter()), next }
     }
 
     /// How many are on a topic.
@@ -573,12 +603,15 @@ impl<'a> Meta<'a> {
         let body = self.meta.trim_ascii_end();
         let body = body.strip_suffix(b"}").unwrap_or(b"{").trim_ascii_end();
         json.extend_from_slice(body);
-        let comma = if body.ends_with(b"{") { "" } else { "," };
-        json.extend_from_slice(format!("{comma}\"phx_ref\":\"{}\"", self.reference).as_bytes());
+        let comma: &[u8] = if body.ends_with(b"{") { b"" } else { b"," };
+        json.extend_from_slice(comma);
+        json.extend_from_slice(b"\"phx_ref\":\"");
+        json.extend_from_slice(&self.reference.text());
         if let Some(previous) = self.previous {
-            json.extend_from_slice(format!(",\"phx_ref_prev\":\"{previous}\"").as_bytes());
+            json.extend_from_slice(b"\",\"phx_ref_prev\":\"");
+            json.extend_from_slice(&previous.text());
         }
-        json.push(b'}');
+        json.extend_from_slice(b"\"}");
     }
 }
 
@@ -595,40 +628,40 @@ fn render_metas<'a>(json: &mut Vec<u8>, metas: impl Iterator<Item = Meta<'a>>) {
 
 /// `{key: {"metas": […]}}` of entries sorted by key.
 fn render_state<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8], Ref)>) -> Bytes {
-    let mut by_key: BTreeMap<&str, Vec<Meta<'_>>> = BTreeMap::new();
-    for (key, meta, reference) in entries {
-        by_key.entry(key).or_default().push(Meta::of(meta, reference));
-    }
     let mut json = Vec::new();
-    render_keys(&mut json, by_key);
+    let entries = entries.map(|(key, meta, reference)| (key, Meta::of(meta, reference)));
+    render_keys(&mut json, entries);
     json.into()
 }
 
-fn render_keys(json: &mut Vec<u8>, by_key: BTreeMap<&str, Vec<Meta<'_>>>) {
+/// `{key: {"metas": […]}}` of metas sorted by key.
+fn render_keys<'a>(json: &mut Vec<u8>, metas: impl Iterator<Item = (&'a str, Meta<'a>)>) {
     json.push(b'{');
-    for (at, (key, metas)) in by_key.into_iter().enumerate() {
-        if at > 0 {
+    let mut last = None;
+    for (key, meta) in metas {
+        if last == Some(key) {
             json.push(b',');
+        } else {
+            json.extend_from_slice(if last.is_some() { b"]}," } else { b"" });
+            push_json_string(json, key);
+            json.extend_from_slice(b":{\"metas\":[");
+            last = Some(key);
         }
-        push_json_string(json, key);
-        json.push(b':');
-        render_metas(json, metas.into_iter());
+        meta.render(json);
     }
-    json.push(b'}');
+    json.extend_from_slice(if last.is_some() { b"]}}" } else { b"}" });
 }
 
 /// `{"joins": {…}, "leaves": {…}}`.
 fn render_diff(diff: &Diff) -> Bytes {
-    fn grouped(changes: &[Change]) -> BTreeMap<&str, Vec<Meta<'_>>> {
-        let mut by_key: BTreeMap<&str, Vec<Meta<'_>>> = BTreeMap::new();
-        for change in changes {
-            by_key.entry(&change.key).or_default().push(Meta {
-                meta: &change.meta,
-                reference: change.reference,
-                previous: change.previous,
-            });
-        }
-        by_key
+    fn grouped(changes: &[Change]) -> impl Iterator<Item = (&str, Meta<'_>)> {
+        let mut changes: Vec<&Change> = changes.iter().collect();
+        // Those of one key stay in their order.
+        changes.sort_by_key(|change| &*change.key);
+        changes.into_iter().map(|change| {
+            let Change { key, meta, reference, previous } = change;
+            (&**key, Meta { meta, reference: *reference, previous: *previous })
+        })
     }
     let mut json = b"{\"joins\":".to_vec();
     render_keys(&mut json, grouped(&diff.joins));

@@ -31,10 +31,9 @@ impl Ref {
     pub fn of(dot: &Dot<Actor>) -> Self {
         Refs::new(&dot.actor.replica, dot.actor.shard).at(dot.counter)
     }
-}
 
-impl fmt::Display for Ref {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// As it is printed.
+    pub fn text(&self) -> [u8; 16] {
         const DIGITS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 16];
@@ -44,7 +43,13 @@ impl fmt::Display for Ref {
                 *digit = DIGITS[word >> (6 * place) & 63];
             }
         }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        text
+    }
+}
+
+impl fmt::Display for Ref {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

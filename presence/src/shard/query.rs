@@ -70,6 +70,12 @@ impl Shard {
     /// The entries of the `keys_max` lowest keys above `after_key`, always all of a key.
     pub fn list_page(&self, topic: &Topic, after_key: Option<&str>, keys_max: usize) -> Page<'_> {
         let follows = |entry: &Entry<'_>| after_key.is_none_or(|after| entry.key > after);
+        if self.members(topic) <= keys_max {
+            return Page {
+                entries: sorted(self.shown(topic).filter(follows).collect()),
+                next: None,
+            };
+        }
         // One more key than asked for says whether there is a next page.
         let mut keys = BTreeSet::new();
         for entry in self.shown(topic).filter(follows) {
@@ -131,6 +137,13 @@ impl Shard {
     pub fn is_observed(&self, topic: &Topic) -> bool {
         let id = self.store.index.id(topic);
         id.is_some_and(|id| self.store.differ.is_watched(id))
+    }
+
+    /// Entries of a topic, shown or not.
+    fn members(&self, topic: &Topic) -> usize {
+        let index = &self.store.index;
+        let roster = index.id(topic).and_then(|id| index.roster(id));
+        roster.map_or(0, |roster| roster.members().len())
     }
 
     fn shown(&self, topic: &Topic) -> impl Iterator<Item = Entry<'_>> {
