@@ -27,8 +27,10 @@ struct RangeHeader<'a> {
     ack_now: bool,
     incarnation: u64,
     from: u64,
-    to: u64,
-    head: u64,
+    /// to − from
+    len: u64,
+    /// head − to
+    ahead: u64,
     horizon: u64,
     /// Words of the bitmap, little endian.
     retain: Option<Cow<'a, [u8]>>,
@@ -36,7 +38,7 @@ struct RangeHeader<'a> {
     ops: Vec<WireOp<'a>>,
 }
 
-/// `step` counts from the sequence number before; `age` is seq − born.
+/// `step` counts from the sequence number before, the first from the range's start; `age` is seq − born.
 #[derive(Encode, BorrowDecode)]
 enum WireOp<'a> {
     Presence { slot: u32, step: u64, age: u64, topic: u32, kv: &'a [u8] },
@@ -48,7 +50,7 @@ impl FeedRange {
     /// A frame of the kind, with `lead` before the range.
     pub(super) fn encode(&self, kind: u8, lead: impl Encode) -> Bytes {
         let range = &self.range;
-        let mut before = 0;
+        let mut before = range.from;
         let mut step = |seq: u64| {
             let step = seq.wrapping_sub(before);
             before = seq;
@@ -72,8 +74,8 @@ impl FeedRange {
             ack_now: self.ack_now,
             incarnation: range.incarnation,
             from: range.from,
-            to: range.to,
-            head: range.head,
+            len: range.to.wrapping_sub(range.from),
+            ahead: range.head.wrapping_sub(range.to),
             horizon: range.horizon,
             ops: ops.collect(),
             retain: range
@@ -90,7 +92,8 @@ impl FeedRange {
         parts: &Parts<'a>,
     ) -> Result<(L, Self), WireError> {
         let (lead, header): (L, RangeHeader<'_>) = parts.whole("range")?;
-        let mut seq = 0_u64;
+        let mut seq = header.from;
+        let to = header.from.wrapping_add(header.len);
         let ops = header.ops.into_iter().map(|op| {
             let (WireOp::Presence { step, .. }
             | WireOp::Interest { step, .. }
@@ -118,8 +121,8 @@ impl FeedRange {
             range: Range {
                 incarnation: header.incarnation,
                 from: header.from,
-                to: header.to,
-                head: header.head,
+                to,
+                head: to.wrapping_add(header.ahead),
                 horizon: header.horizon,
                 retain: header.retain.as_deref().map(bitmap).transpose()?,
                 topics: topics.collect::<Result<_, _>>()?,

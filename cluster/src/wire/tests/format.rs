@@ -80,12 +80,12 @@ fn ranges() {
         ],
     };
     let header = [
-        &b"\x03\x02\x01\x07\x0a\x14\x1e\x0c"[..],
+        &b"\x03\x02\x01\x07\x0a\x0a\x0a\x0c"[..],
         b"\x01\x08\x02\x01\x00\x00\x00\x00\x00\x00",
         b"\x01\x07room:\xc3\xa9",
         b"\x03",
-        // Sequence numbers as steps, births as ages.
-        b"\x00\x04\x0b\x02\x00\x06\x00\x01\x00k{}",
+        // Positions and sequence numbers as steps, births as ages.
+        b"\x00\x04\x01\x02\x00\x06\x00\x01\x00k{}",
         b"\x01\x05\x02\x00\x06",
         b"\x02\x06\x07",
     ]
@@ -108,7 +108,7 @@ fn ranges() {
         ops: vec![Op::Remove { slot: 6, seq: 2 }],
     };
     let feed = FeedRange { shard: 3, epoch: 0, ack_now: false, range };
-    let header = b"\x09\x03\x00\x00\x07\x01\x02\x03\x00\x00\x00\x01\x02\x06\x02";
+    let header = b"\x09\x03\x00\x00\x07\x01\x01\x01\x00\x00\x00\x01\x02\x06\x01";
     check(&Message::Relayed(Relayed { pull: 9, feed }), 0x0e, header, b"");
 }
 
