@@ -1,7 +1,8 @@
 //! The bytes between nodes. Only this file and those under it name bincode.
 //!
-//! A frame is `kind (u8) | header length (u32, little endian) | header | payload`. Headers are bincode
-//! (standard configuration, varints) under a limit; payloads are raw. A receiver ignores kinds from
+//! A frame is `kind (u8) | header length | header | payload`. The length is one byte; 255 says that the
+//! next four are it (u32, little endian). Headers are bincode (standard configuration, varints) under
+//! a limit; payloads are raw. A receiver ignores kinds from
 //! 0x80 on that it does not know, so that a later release can add what an older one may miss.
 //! A header gets a new field only together with a new [`WIRE_VERSIONS`].
 
@@ -54,8 +55,11 @@ pub const HEADER_LEN_MAX: usize = 1 << 20;
 /// Bytes of the longest frame of one core to another: what is more goes in several.
 pub const FRAME_LEN_MAX: usize = 64 * 1024;
 
-/// Bytes before the header: kind and length.
-const PREFIX_LEN: usize = 5;
+/// Bytes before a short header: kind and length.
+const PREFIX_LEN: usize = 2;
+
+/// Stands for a length that is in the next four bytes.
+const LONG: u8 = 0xff;
 
 mod kind {
     pub(super) const SWIM: u8 = 0x01;
@@ -178,12 +182,16 @@ fn config() -> impl bincode::config::Config {
 }
 
 fn frame(kind: u8, header: &impl Encode, payload: &[u8]) -> Bytes {
-    let mut frame = vec![kind, 0, 0, 0, 0];
+    let mut frame = vec![kind, 0];
     // Writing to a Vec cannot fail, and none of our headers has a type that refuses to encode.
     let written = bincode::encode_into_std_write(header, &mut frame, bincode::config::standard());
     debug_assert!(written.is_ok(), "headers always encode");
-    let len = u32::try_from(frame.len() - PREFIX_LEN).unwrap_or(u32::MAX);
-    frame[1..PREFIX_LEN].copy_from_slice(&len.to_le_bytes());
+    let len = frame.len() - PREFIX_LEN;
+    frame[1] = u8::try_from(len).unwrap_or(LONG);
+    if frame[1] == LONG {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        frame.splice(PREFIX_LEN..PREFIX_LEN, len.to_le_bytes());
+    }
     frame.extend_from_slice(payload);
     frame.into()
 }
@@ -270,15 +278,20 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(frame: &'a [u8]) -> Result<Self, WireError> {
         let short = WireError::Short { len: frame.len() };
-        let Some((&[kind, a, b, c, d], rest)) = frame.split_first_chunk::<PREFIX_LEN>() else {
+        let Some((&[kind, len], rest)) = frame.split_first_chunk::<PREFIX_LEN>() else {
             return Err(short);
         };
-        let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let (len, rest) = match rest.split_first_chunk::<4>() {
+            Some((long, rest)) if len == LONG => (u32::from_le_bytes(*long), rest),
+            None if len == LONG => return Err(short),
+            Some(_) | None => (len.into(), rest),
+        };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
         if len > HEADER_LEN_MAX {
             return Err(WireError::TooLong { len, limit: HEADER_LEN_MAX });
         }
         let (header, payload) = rest.split_at_checked(len).ok_or(short)?;
-        Ok(Self { kind, header, payload, payload_at: PREFIX_LEN + len })
+        Ok(Self { kind, header, payload, payload_at: frame.len() - payload.len() })
     }
 
     /// The header of a frame that has a payload.

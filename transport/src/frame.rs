@@ -1,13 +1,14 @@
-//! Frames on a lane: a length (u32, little endian) and as many bytes.
+//! Frames on a lane: a length (seven bits a byte, lowest first; the top bit says that more follow)
+//! and as many bytes.
 //!
 //! The writer packs many frames into few buffers (one write and one segment per message would cost
 //! ten times as much); the reader cuts frames out of packets as they come. A frame holds on to at
 //! most one packet's memory beyond its own, whatever its user keeps it for.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-/// The bytes before each frame.
-pub(crate) const HEADER_LEN: usize = 4;
+/// The bytes before a frame, at most.
+pub(crate) const HEADER_LEN: usize = 5;
 /// A frame at least this long is written from where it lies instead of being copied.
 const COPY_LEN_MAX: usize = 16 * 1024;
 /// The first allocation for a frame that spans packets; it grows only as bytes arrive.
@@ -32,8 +33,7 @@ pub(crate) fn pack(frames: impl IntoIterator<Item = Frame>) -> Vec<Bytes> {
     let mut chunks = Vec::new();
     let mut buffer = BytesMut::new();
     for frame in frames {
-        // `send` refuses frames over `frame_len_max`, which is below 2 GiB.
-        buffer.put_u32_le(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+        put_len(&mut buffer, frame.len());
         for piece in [frame.head, frame.body] {
             if piece.len() < COPY_LEN_MAX {
                 buffer.extend_from_slice(&piece);
@@ -47,6 +47,15 @@ pub(crate) fn pack(frames: impl IntoIterator<Item = Frame>) -> Vec<Bytes> {
         chunks.push(buffer.freeze());
     }
     chunks
+}
+
+/// `send` refuses frames over `frame_len_max`, which is below 2 GiB: five bytes are enough.
+fn put_len(buffer: &mut BytesMut, mut len: usize) {
+    while let Some(more) = Some(len >> 7).filter(|more| *more > 0) {
+        buffer.put_u8(0x80 | u8::try_from(len & 0x7f).unwrap_or(0));
+        len = more;
+    }
+    buffer.put_u8(u8::try_from(len).unwrap_or(0));
 }
 
 /// The peer announced a frame longer than allowed.
@@ -66,11 +75,18 @@ pub(crate) struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    Header { bytes: [u8; HEADER_LEN], have: usize },
-    Body { buffer: BytesMut, len: usize },
+    /// So many bytes of it have come, and say this.
+    Header {
+        have: usize,
+        len: usize,
+    },
+    Body {
+        buffer: BytesMut,
+        len: usize,
+    },
 }
 
-const START: State = State::Header { bytes: [0; HEADER_LEN], have: 0 };
+const START: State = State::Header { have: 0, len: 0 };
 
 impl Decoder {
     pub(crate) fn new(len_max: usize) -> Self {
@@ -102,17 +118,21 @@ impl Decoder {
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             match &mut self.state {
-                State::Header { bytes, have } => {
-                    let piece = self.rest.split_to(self.rest.len().min(HEADER_LEN - *have));
-                    bytes[*have..*have + piece.len()].copy_from_slice(&piece);
-                    *have += piece.len();
-                    if *have < HEADER_LEN {
+                State::Header { have, len } => {
+                    let Some(&byte) = self.rest.first() else {
                         return Ok(None);
-                    }
-                    let len = u32::from_le_bytes(*bytes) as usize;
-                    if len > self.len_max {
+                    };
+                    self.rest.advance(1);
+                    *len |= usize::from(byte & 0x7f) << (7 * *have);
+                    *have += 1;
+                    let is_more = byte >= 0x80;
+                    if *len > self.len_max || is_more && *have == HEADER_LEN {
                         return Err(TooLong);
                     }
+                    if is_more {
+                        continue;
+                    }
+                    let len = *len;
                     if len <= self.rest.len() {
                         self.state = START;
                         return Ok(Some(self.rest.split_to(len)));
@@ -154,6 +174,20 @@ mod tests {
         chunks.iter().flat_map(|chunk| chunk.to_vec()).collect()
     }
 
+    fn header(len: usize) -> Bytes {
+        let mut header = BytesMut::new();
+        put_len(&mut header, len);
+        header.freeze()
+    }
+
+    #[test]
+    fn lengths_take_as_few_bytes_as_they_need() {
+        assert_eq!(header(0), &[0][..]);
+        assert_eq!(header(127), &[127][..]);
+        assert_eq!(header(128), &[0x80, 1][..]);
+        assert_eq!(header(u32::MAX as usize / 2).len(), HEADER_LEN);
+    }
+
     fn decode(bytes: &[u8], cuts: &[usize], len_max: usize) -> Result<Vec<Bytes>, TooLong> {
         let mut decoder = Decoder::new(len_max);
         let mut frames = Vec::new();
@@ -172,14 +206,18 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused_before_anything_is_allocated_for_it() {
         let mut decoder = Decoder::new(100);
-        decoder.push(Bytes::copy_from_slice(&101u32.to_le_bytes()));
+        decoder.push(header(101));
+        assert_eq!(decoder.next(), Err(TooLong));
+        // Nor does a length end the stream that does not end itself.
+        let mut decoder = Decoder::new(100);
+        decoder.push(Bytes::from_static(&[0x80; 9]));
         assert_eq!(decoder.next(), Err(TooLong));
     }
 
     #[test]
     fn a_long_frame_is_not_allocated_before_its_bytes_arrive() {
         let mut decoder = Decoder::new(1 << 30);
-        decoder.push(Bytes::copy_from_slice(&(1u32 << 30).to_le_bytes()));
+        decoder.push(header(1 << 30));
         assert_eq!(decoder.next(), Ok(None));
         let State::Body { buffer, .. } = &decoder.state else { panic!("in the body") };
         assert!(buffer.capacity() <= FIRST_ALLOCATION);
@@ -224,7 +262,7 @@ mod tests {
             let bytes: Vec<u8> =
                 if small { bytes.iter().map(|b| if *b < 200 { 0 } else { *b }).collect() } else { bytes };
             if let Ok(frames) = decode(&bytes, &cuts, 1000) {
-                prop_assert!(frames.iter().map(|f| f.len() + HEADER_LEN).sum::<usize>() <= bytes.len());
+                prop_assert!(frames.iter().map(|f| f.len() + 1).sum::<usize>() <= bytes.len());
                 prop_assert!(frames.iter().all(|f| f.len() <= 1000));
             }
         }

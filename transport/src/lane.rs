@@ -353,7 +353,7 @@ mod tests {
     async fn bytes_count_until_they_are_written_and_room_is_told_once() {
         let queue = queue(100);
         for _ in 0..4 {
-            queue.push(frame(20)).expect("fits");
+            queue.push(frame(19)).expect("fits");
         }
         let batch = queue.next().await.expect("frames wait");
         assert_eq!((batch.frames, queue.room()), (4, 4));

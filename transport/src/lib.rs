@@ -37,6 +37,7 @@ mod goodbye;
 mod handlers;
 mod handshake;
 mod hello;
+mod ids;
 mod lane;
 mod link;
 mod node;

@@ -25,6 +25,7 @@ use crate::{
     events::{self, Event, EventSender, Events, Rooms, Unheard},
     handlers::Handlers,
     handshake::Handshaker,
+    ids::ShortIds,
     link::Link,
     registry::{Ourselves, Registry},
     reports::Reports,
@@ -274,7 +275,9 @@ fn listen(config: &Config, server: quinn::ServerConfig) -> std::io::Result<(Endp
     let _ = state.set_send_buffer_size((&socket).into(), config.socket_buffer);
     let _ = state.set_recv_buffer_size((&socket).into(), config.socket_buffer);
     let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
+    let mut endpoint = EndpointConfig::default();
+    endpoint.cid_generator(|| Box::new(ShortIds));
+    let endpoint = Endpoint::new(endpoint, Some(server), socket, runtime)?;
     let local_addr = endpoint.local_addr()?;
     Ok((endpoint, local_addr))
 }

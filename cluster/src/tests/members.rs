@@ -293,7 +293,7 @@ fn an_order_to_disconnect_reaches_all_linked_peers() {
 
 #[test]
 fn a_peer_that_does_not_read_is_cut_before_its_queue_is_over_the_limit() {
-    let mut net = Net::together(2, &Config { control_queue_max: 300, ..config() });
+    let mut net = Net::together(2, &Config { control_queue_max: 270, ..config() });
     net.shut(0, 1);
     let is_cut = |event: &Event| matches!(event, Event::Cut { .. });
     for _ in 0..10 {

@@ -222,15 +222,20 @@ proptest! {
         let after = Bytes::from([&frame[..], &rest].concat());
         let refused = |frame| matches!(Message::decode(frame), Err(WireError::Malformed { .. }));
         prop_assert!(refused(&after));
-        let within = [&frame[PREFIX_LEN..], &rest].concat();
+        let header = if frame[1] == LONG { PREFIX_LEN + 4 } else { PREFIX_LEN };
+        let within = [&frame[header..], &rest].concat();
         prop_assert!(refused(&framed(frame[0], &within, &[])));
     }
 }
 
 /// A frame of this kind, whatever its header is.
 pub(super) fn framed(kind: u8, header: &[u8], payload: &[u8]) -> Bytes {
-    let len = u32::try_from(header.len()).expect("a short header");
-    [&[kind], &len.to_le_bytes()[..], header, payload].concat().into()
+    let len = header.len();
+    let prefix = match u8::try_from(len) {
+        Ok(len) if len < LONG => vec![kind, len],
+        _ => [&[kind, LONG], &u32::try_from(len).expect("a header").to_le_bytes()[..]].concat(),
+    };
+    [&prefix, header, payload].concat().into()
 }
 
 fn decode_all(frame: &Bytes) {
@@ -266,7 +271,7 @@ fn a_header_over_the_limit_is_refused_by_its_length() {
     let refused = WireError::TooLong { len, limit: HEADER_LEN_MAX };
     assert_eq!(decode_broadcast(&frame), Err(refused.clone()));
     // Also when the rest of it has not come.
-    assert_eq!(Message::decode(&frame.slice(..PREFIX_LEN)), Err(refused));
+    assert_eq!(Message::decode(&frame.slice(..PREFIX_LEN + 4)), Err(refused));
     // A core sends no frame that is longer than this, whatever is in it.
     let frame = framed(kind::SWIM, &[], &vec![0; FRAME_LEN_MAX]);
     let refused = WireError::TooLong { len: frame.len(), limit: FRAME_LEN_MAX };

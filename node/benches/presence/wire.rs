@@ -25,6 +25,9 @@ const GAP: Duration = Duration::from_millis(150);
 /// After it the join has left, and nothing that answers it.
 const LEFT_AFTER: Duration = Duration::from_millis(10);
 
+/// Entries of the same node beside which they join, in so many topics: numbers grow with them.
+const OTHERS: (usize, usize) = (100_000, 10_000);
+
 /// Of UDP and IPv4.
 const HEADERS: u64 = 28;
 
@@ -56,16 +59,16 @@ struct Cost {
 async fn run() -> Result<Cost, Failure> {
     let nodes = cluster::nodes(2).await?;
     let (handle, topic) = (nodes[0].handle(), cluster::topic(0)?);
-    // The topic is known to the peer: the joins are of the second client and further ones.
-    let first = internals::track(&handle, &topic, &key(0), META)?;
+    // The topic is known to the peer then.
+    let mut listed = cluster::fill(&nodes[0], OTHERS.0, OTHERS.1)?;
     sleep(Duration::from_secs(2)).await;
     let before = sent(&nodes);
     sleep(GAP * JOINS).await;
     let idle = sent(&nodes);
-    let (mut listed, mut own) = (vec![first], Vec::new());
-    for client in 1..=JOINS {
+    let mut own = Vec::new();
+    for client in 0..JOINS {
         let before = sent(&nodes);
-        listed.push(internals::track(&handle, &topic, &key(client as usize), META)?);
+        listed.push(internals::track(&handle, &topic, &key(OTHERS.0 + client as usize), META)?);
         sleep(LEFT_AFTER).await;
         let after = sent(&nodes);
         if after[0].datagrams == before[0].datagrams + 1 {
