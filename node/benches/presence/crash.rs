@@ -65,12 +65,12 @@ fn run() -> Result<[Duration; 3], Failure> {
     let [there, here] = [nodes[0].handle(), nodes[1].handle()];
     runtime.block_on(filled(&here))?;
     for number in 0..TOPICS {
-        let _ = runtime.spawn(count_leaves(here.clone(), cluster::topic(number)?, left.clone()));
+        runtime.spawn(count_leaves(here.clone(), cluster::topic(number)?, left.clone()));
     }
     // The joins go from the one that stays to the other.
     let (quiet, stop) = (cluster::topic(TOPICS)?, AtomicBool::new(false));
     let meter = Arc::new(Meter::new(1_000_000, 1));
-    let _ = runtime.spawn(watch(here, quiet.clone(), Arc::clone(&meter)));
+    runtime.spawn(meter::watch(here, quiet.clone(), Arc::clone(&meter)));
     std::thread::sleep(MARGIN);
     let times = std::thread::scope(|scope| {
         let prober = scope.spawn(|| probe(&there, &quiet, &meter, &stop));
@@ -102,15 +102,6 @@ async fn count_leaves(node: NodeHandle, topic: Topic, left: Arc<AtomicUsize>) {
     while let Some(event) = watch.next().await {
         if let PresenceEvent::Diff(diff) = event {
             left.fetch_add(meter::leaves(diff.bytes()), Ordering::AcqRel);
-        }
-    }
-}
-
-async fn watch(node: NodeHandle, topic: Topic, meter: Arc<Meter>) {
-    let mut watch = node.presence().watch(&topic);
-    while let Some(event) = watch.next().await {
-        if let PresenceEvent::Diff(diff) = event {
-            meter.read(diff.bytes());
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
+use wingbeat::{NodeHandle, PresenceEvent, Topic};
 
 use crate::{Failure, RUNS, table::Row};
 
@@ -105,6 +106,16 @@ impl Meter {
         let at = (times.len() as f64 * share) as usize;
         let time = times.get(at.min(times.len().saturating_sub(1)));
         time.copied().unwrap_or_default().as_secs_f64() * 1000.0
+    }
+}
+
+/// Reads the diffs of a topic until the node ends.
+pub(crate) async fn watch(node: NodeHandle, topic: Topic, meter: Arc<Meter>) {
+    let mut watch = node.presence().watch(&topic);
+    while let Some(event) = watch.next().await {
+        if let PresenceEvent::Diff(diff) = event {
+            meter.read(diff.bytes());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use wingbeat::{
-    Node, NodeHandle, PresenceEvent, Topic,
+    Node, NodeHandle, Topic,
     internals::{self, Listed},
 };
 
@@ -54,7 +54,7 @@ fn run(load: Load) -> Result<Meter, Failure> {
         let topic = cluster::topic(number)?;
         let others = nodes.iter().enumerate().filter(|(at, _)| *at != number % NODES);
         for (_, node) in others {
-            runtime.spawn(watch(node.handle(), topic.clone(), Arc::clone(&meter)));
+            runtime.spawn(meter::watch(node.handle(), topic.clone(), Arc::clone(&meter)));
         }
     }
     // Watches begin, and are told nobody.
@@ -65,15 +65,6 @@ fn run(load: Load) -> Result<Meter, Failure> {
     runtime.block_on(cluster::stop(nodes));
     runtime.shutdown_timeout(Duration::from_secs(5));
     Arc::into_inner(meter).ok_or_else(|| "a watch goes on without its node".into())
-}
-
-async fn watch(node: NodeHandle, topic: Topic, meter: Arc<Meter>) {
-    let mut watch = node.presence().watch(&topic);
-    while let Some(event) = watch.next().await {
-        if let PresenceEvent::Diff(diff) = event {
-            meter.read(diff.bytes());
-        }
-    }
 }
 
 /// Lists clients by the clock, from a thread of its own. One that comes late is timed from when it
