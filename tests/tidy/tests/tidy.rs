@@ -81,10 +81,15 @@ fn each_foreign_protocol_is_named_in_one_place() {
         ("bincode::", &["cluster/src/wire"]),
         ("foca::", &["cluster/src/membership.rs", "cluster/src/wire"]),
         ("quinn::", &["transport/"]),
-        // Our own codecs are tested against the library.
+        // Our own codecs are tested against the library, which is the client of a bench too.
         (
             "tungstenite",
-            &["node/src/websocket/tests", "node/src/endpoint/driver/tests", "node/src/cli/bench/"],
+            &[
+                "node/src/websocket/tests",
+                "node/src/endpoint/driver/tests",
+                "node/src/cli/bench/",
+                "node/benches/presence/",
+            ],
         ),
     ];
     for (name, places) in rules {
