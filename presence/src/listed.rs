@@ -15,7 +15,7 @@
 use crate::{
     Count,
     index::{Member, Roster},
-    owner::Owners,
+    owner::{OwnerId, Owners},
 };
 
 /// Whether an entry of the topic is listed.
@@ -33,25 +33,54 @@ pub(crate) fn is_detached(owners: &Owners, member: &Member) -> bool {
 
 /// Whether an attached entry with this key is listed.
 pub(crate) fn is_covered(owners: &Owners, roster: &Roster, key: u64) -> bool {
-    let mut same = roster.find(key).into_iter();
-    same.any(|other| !is_detached(owners, &other) && owners.is_shown(other.owner))
+    roster.any(key, |other| covers(owners, other))
 }
 
 /// Whether entries of the topic may be detached.
 pub(crate) fn may_be_detached(owners: &Owners, roster: &Roster) -> bool {
-    roster.has_detached() || owners.any_departed()
+    roster.has_detached() || owners.departed().any(|owner| roster.has_owner(owner))
 }
 
-/// How many are listed. O(owners) while none is detached and no owner is hidden, else O(members).
+/// How many entries with this key another one covers; `but` says which entry to leave out, as if it
+/// were not there.
+pub(crate) fn covered(
+    owners: &Owners,
+    roster: &Roster,
+    key: u64,
+    but: Option<(OwnerId, u32)>,
+) -> u32 {
+    let (mut is_covered, mut detached) = (false, 0);
+    for member in roster.find(key).iter().filter(|m| Some((m.owner, m.slot)) != but) {
+        is_covered |= covers(owners, member);
+        detached += u32::from(may_be_covered(owners, member));
+    }
+    if is_covered { detached } else { 0 }
+}
+
+/// How many are listed. O(owners) while no owner is hidden; else, and at the first time after one was
+/// shown or hidden where entries are detached, O(members).
 pub(crate) fn count(owners: &Owners, roster: &Roster) -> Count {
+    // A key of which any entry is present is listed: what covers an entry is one of the same key.
+    let (entries, keys) = roster.count(|owner| owners.is_present(owner));
     if !may_be_detached(owners, roster) {
-        let (entries, keys) = roster.count(|owner| owners.is_shown(owner));
         return Count { entries, keys };
     }
-    let listed = roster.members().iter().filter(|member| is_listed(owners, roster, member));
-    let mut keys: Vec<u64> = listed.map(|member| member.key).collect();
-    let entries = keys.len();
-    keys.sort_unstable();
-    keys.dedup();
-    Count { entries, keys: keys.len() }
+    let covered = roster.covered(owners.epoch()).unwrap_or_else(|| {
+        let is_it = |member: &&Member| {
+            may_be_covered(owners, member) && is_covered(owners, roster, member.key)
+        };
+        let covered = roster.members().iter().filter(is_it).count();
+        let covered = u32::try_from(covered).unwrap_or(u32::MAX);
+        roster.set_covered(owners.epoch(), covered);
+        covered
+    });
+    Count { entries: entries.saturating_sub(covered as usize), keys }
+}
+
+fn covers(owners: &Owners, member: &Member) -> bool {
+    !is_detached(owners, member) && owners.is_shown(member.owner)
+}
+
+fn may_be_covered(owners: &Owners, member: &Member) -> bool {
+    is_detached(owners, member) && owners.is_present(member.owner)
 }

@@ -384,6 +384,12 @@ impl Owners {
         self.get_mut(id).map(|owner| (id, owner))
     }
 
+    /// Whether an owner is the run that its node's number leads to.
+    pub(crate) fn is_latest(&self, id: OwnerId) -> bool {
+        let ix = self.get(id).map(|owner| owner.ix);
+        id == OwnerId::SELF || ix.is_some_and(|ix| self.by_ix.get(&ix) == Some(&id))
+    }
+
     /// The known runs of all nodes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Owner> {
         std::iter::once(&self.me).chain(self.by_ix.values().filter_map(|id| self.get(*id)))
@@ -406,6 +412,11 @@ impl Owners {
     /// Whether one said goodbye, and what it left is still there.
     pub(crate) fn any_departed(&self) -> bool {
         !self.departed.is_empty()
+    }
+
+    /// Those that said goodbye, and whose entries are still there.
+    pub(crate) fn departed(&self) -> impl Iterator<Item = OwnerId> {
+        self.departed.keys().copied()
     }
 
     pub(crate) fn is_frozen(&self, id: OwnerId) -> bool {

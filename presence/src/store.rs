@@ -75,17 +75,20 @@ impl Store {
                 Held::Interest { hash }
             }
             Tenant::Presence { topic, pair } => {
-                let (topic, pos) = match self.place_of(former.as_ref(), topic, &pair) {
-                    Some((topic, pos)) => {
-                        self.touch((who, at), former, (topic, pos), now);
-                        (topic, pos)
+                let (place, covered) = match self.place_of(former.as_ref(), topic, &pair) {
+                    Some(place) => {
+                        self.touch((who, at), former, place, now);
+                        (place, self.covered(place, None))
                     }
                     None => {
                         self.evict((who, at), former, now);
-                        self.index.insert(topic, who, at, pair.key())
+                        let place = self.index.insert(topic, who, at, pair.key());
+                        (place, self.covered(place, Some((who, at))))
                     }
                 };
+                let (topic, pos) = place;
                 self.index.set_detached(topic, pos, pair.version().is_some());
+                self.note_covered(topic, (covered, self.covered(place, None)));
                 self.touch((who, at), None, (topic, pos), now);
                 self.look_elsewhere((topic, pos), now);
                 Held::Presence { topic, pos, pair }
@@ -211,6 +214,8 @@ impl Store {
             Held::Presence { topic, pos, .. } => {
                 self.touch((who, at), Some(former), (topic, pos), now);
                 self.look_elsewhere((topic, pos), now);
+                let covered = |but| self.covered((topic, pos), but);
+                self.note_covered(topic, (covered(None), covered(Some((who, at)))));
                 if let Some(moved) = self.index.remove(topic, pos) {
                     if let Some(owner) = self.owners.get_mut(moved.owner) {
                         owner.feed.relocate(moved.slot, pos);
@@ -253,6 +258,23 @@ impl Store {
             reference: owner.refs.at(version),
             pair,
         })
+    }
+
+    /// How many entries with the key of this one another covers; `but` as for [`listed::covered`].
+    fn covered(&self, (topic, pos): (TopicId, u32), but: Option<(OwnerId, u32)>) -> u32 {
+        let Some(roster) = self.index.roster(topic) else { return 0 };
+        if !listed::may_be_detached(&self.owners, roster) {
+            return 0;
+        }
+        let member = roster.members().get(pos as usize);
+        member.map_or(0, |member| listed::covered(&self.owners, roster, member.key, but))
+    }
+
+    /// Of the entries of one key of a topic others cover so many now: (before, now).
+    fn note_covered(&self, topic: TopicId, covered: (u32, u32)) {
+        if let Some(roster) = self.index.roster(topic).filter(|_| covered != (0, 0)) {
+            roster.change_covered(self.owners.epoch(), covered);
+        }
     }
 
     /// An entry came, changed or goes: detached ones with its key may be covered now, or no longer.

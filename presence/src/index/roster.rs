@@ -1,5 +1,7 @@
 //! The entries of one topic, of all owners.
 
+use std::cell::Cell;
+
 use smallvec::SmallVec;
 
 use super::Lookup;
@@ -43,6 +45,8 @@ pub(crate) struct Roster {
     crowd: Option<Box<Crowd>>,
     /// Members that are detached.
     detached: u32,
+    /// How many members others cover, and the epoch of the owners that this was counted in.
+    covered: Cell<Option<(u64, u32)>>,
     /// Whether the topic is kept without members.
     pub(crate) pinned: bool,
     /// Whether somebody follows how many members there are.
@@ -78,8 +82,15 @@ struct Share {
 
 impl Roster {
     pub(crate) fn new(name: Topic) -> Self {
-        let members = SmallVec::new();
-        Self { name, members, crowd: None, detached: 0, pinned: false, counting: Counting::Off }
+        Self {
+            name,
+            members: SmallVec::new(),
+            crowd: None,
+            detached: 0,
+            covered: Cell::new(None),
+            pinned: false,
+            counting: Counting::Off,
+        }
     }
 
     /// Adds an entry whose key has the hash `key`, and returns its place.
@@ -130,6 +141,35 @@ impl Roster {
                 let found = crowd.chain(key, &self.members);
                 found.filter_map(|at| self.members.get(at as usize)).copied().collect()
             }
+        }
+    }
+
+    /// Whether one of the members with a key of this hash is it, asking the newest first where there
+    /// are many.
+    pub(crate) fn any(&self, key: u64, mut is_it: impl FnMut(&Member) -> bool) -> bool {
+        match &self.crowd {
+            None => self.members.iter().any(|member| member.key == key && is_it(member)),
+            Some(crowd) => {
+                let mut chain = crowd.chain(key, &self.members);
+                chain.any(|at| self.members.get(at as usize).is_some_and(&mut is_it))
+            }
+        }
+    }
+
+    /// How many members others cover, if that is known in this epoch of the owners.
+    pub(crate) fn covered(&self, epoch: u64) -> Option<u32> {
+        self.covered.get().filter(|(known, _)| *known == epoch).map(|(_, covered)| covered)
+    }
+
+    /// Notes how many members others cover in this epoch.
+    pub(crate) fn set_covered(&self, epoch: u64, covered: u32) {
+        self.covered.set(Some((epoch, covered)));
+    }
+
+    /// Notes that of the members of one key others cover so many now.
+    pub(crate) fn change_covered(&self, epoch: u64, (before, now): (u32, u32)) {
+        if let Some(covered) = self.covered(epoch) {
+            self.set_covered(epoch, covered.saturating_sub(before).saturating_add(now));
         }
     }
 

@@ -212,3 +212,38 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Counts are what the list says, however entries lose their clients and cover each other.
+    #[test]
+    fn counts_follow_moves(
+        steps in prop::collection::vec((0..6_u8, 0..4_u8, any::<u8>()), 0..120),
+    ) {
+        let mut shard = viewer("viewer", ring(2));
+        let mut other = owner(ring(2));
+        shard.member_up(OWNER, &replica("owner", 1), true, T0);
+        shard.saw_head(OWNER, 1, 0, T0);
+        let (mut own, mut theirs) = (Vec::new(), Vec::new());
+        for (now, (kind, key, pick)) in (0..).map(at).zip(steps) {
+            let key = key.to_string();
+            let take = |ids: &mut Vec<_>| {
+                let place = usize::from(pick) % ids.len().max(1);
+                (place < ids.len()).then(|| ids.swap_remove(place))
+            };
+            let lease = Duration::from_micros(u64::from(pick));
+            match kind {
+                0 => own.push(shard.track(&topic(0), &key, b"{}", now).unwrap()),
+                1 => theirs.push(other.track(&topic(0), &key, b"{}", now).unwrap()),
+                2 => drop(take(&mut own).map(|id| shard.detach(id, lease, now))),
+                3 => drop(take(&mut theirs).map(|id| other.detach(id, lease, now))),
+                4 => drop(take(&mut theirs).map(|id| other.untrack(id, now))),
+                _ if pick < 20 => shard.member_depart(OWNER, 1, lease, now),
+                _ => drop(drain(&mut shard, now)),
+            }
+            pull((&mut shard, OWNER), (&other, NodeIx::SELF), 100, now);
+            let list = shard.list(&topic(0));
+            let keys: std::collections::BTreeSet<_> = list.iter().map(|entry| entry.key).collect();
+            prop_assert_eq!(shard.count(&topic(0)), of(list.len(), keys.len()));
+        }
+    }
+}
