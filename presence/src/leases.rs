@@ -64,6 +64,11 @@ impl Leases {
         Some((*slot, self.by_slot.get(slot).is_none_or(|lease| lease.until <= now)))
     }
 
+    /// The entry that goes first.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.queue.first().map(|(_, slot)| *slot)
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.queue.first().map(|(at, _)| *at)
     }

@@ -24,7 +24,8 @@ pub struct Total {
 pub struct Totals {
     /// Of all owners together.
     pub cluster: Total,
-    /// By owners that are known; one that is not shown has nothing listed.
+    /// By owners that are known; one that is not shown has nothing listed. What an earlier run of a
+    /// node has left for a lease is of none of them.
     pub owners: BTreeMap<NodeIx, Total>,
 }
 
@@ -82,7 +83,7 @@ impl Shard {
         let (owners, index) = (&self.store.owners, &self.store.index);
         let mut totals = Totals::default();
         if owners.any_departed() {
-            totals.owners.extend(owners.numbered().map(|(_, owner)| (owner.ix, Total::default())));
+            totals.owners.extend(owners.all().map(|owner| (owner.ix, Total::default())));
             index.with_prefix("", None).for_each(|roster| totals.add(owners, roster));
             return totals;
         }
@@ -128,19 +129,20 @@ impl Totals {
 
     /// Adds what one topic has that is listed.
     fn add(&mut self, owners: &Owners, roster: &Roster) {
-        let mut here: BTreeMap<NodeIx, usize> = BTreeMap::new();
+        let mut here: BTreeMap<OwnerId, usize> = BTreeMap::new();
         let listed = roster.members().iter();
         for member in listed.filter(|member| listed::is_listed(owners, roster, member)) {
-            if let Some(owner) = owners.get(member.owner) {
-                *here.entry(owner.ix).or_default() += 1;
-            }
+            *here.entry(member.owner).or_default() += 1;
         }
         self.cluster.topics += usize::from(!here.is_empty());
-        for (ix, entries) in here {
-            let total = self.owners.entry(ix).or_default();
+        for (id, entries) in here {
             self.cluster.entries += entries;
-            total.entries += entries;
-            total.topics += 1;
+            // A node's number may be another one's by now, or that of a later run.
+            if let Some(owner) = owners.get(id).filter(|_| owners.is_latest(id)) {
+                let total = self.owners.entry(owner.ix).or_default();
+                total.entries += entries;
+                total.topics += 1;
+            }
         }
     }
 }

@@ -77,6 +77,16 @@ impl Shard {
         }
     }
 
+    /// Takes off the entry whose lease is over first: who has a client goes before who has none, so
+    /// clients that come and go fill a shard for nobody. Whether there was one.
+    pub(super) fn make_room(&mut self, now: Time) -> bool {
+        let Some(slot) = self.store.leases.first() else {
+            return false;
+        };
+        let serial = self.own.serials.get(slot as usize).copied().unwrap_or_default();
+        self.untrack(EntryId { slot, serial }, now)
+    }
+
     /// All entries of a topic that no owner's phase hides: owner, key, reference, whether detached.
     #[cfg(test)]
     pub(crate) fn raw(&self, topic: &Topic) -> Vec<(crate::NodeIx, String, crate::Ref, bool)> {

@@ -32,7 +32,7 @@ pub enum TrackError {
         /// Bytes of the meta.
         len: usize,
     },
-    /// This node tracks as many entries as it may, see [`crate::Config::entries_max`].
+    /// This node tracks as many entries as it may, and all have clients, see [`crate::Config::entries_max`].
     #[error("too many presences")]
     Full,
     /// The entry was untracked or detached before.
@@ -59,7 +59,7 @@ impl Shard {
         if let Some(slot) = self.detached_slot(topic, key) {
             return Ok(self.take_over(slot, topic, Pair::new(key, meta), now));
         }
-        if self.own.entries >= self.store.config.entries_max {
+        if self.own.entries >= self.store.config.entries_max && !self.make_room(now) {
             return Err(TrackError::Full);
         }
         // Before the entry: who knows the entry must know the interest.

@@ -9,7 +9,7 @@ use super::{
     observer::{Observer, dispatch},
     owner, pull, replica, ring, topic, viewer,
 };
-use crate::{Change, Config, EntryId, Event, NodeIx, Shard, Time, Up};
+use crate::{Change, Config, EntryId, Event, NodeIx, Shard, Time, TrackError, Up};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -423,4 +423,33 @@ proptest! {
             prop_assert_eq!(&list, &contents(&model.nodes[0].shard, &topic(0)));
         }
     }
+}
+
+#[test]
+fn entries_without_clients_make_room_for_those_with() {
+    let mut shard = owner(Config { entries_max: 2, ..ring(0) });
+    let a = shard.track(&topic(0), "a", b"{}", T0).unwrap();
+    let b = shard.track(&topic(0), "b", b"{}", T0).unwrap();
+    assert_eq!(shard.track(&topic(0), "c", b"{}", T0), Err(TrackError::Full));
+    shard.detach(b, LEASE, ms(1));
+    shard.detach(a, LEASE, ms(2));
+    let c = shard.track(&topic(0), "c", b"{}", ms(3)).unwrap();
+    let keys: Vec<_> = shard.list(&topic(0)).iter().map(|entry| entry.key.to_owned()).collect();
+    assert_eq!((keys, shard.detached()), (vec!["a".to_owned(), "c".to_owned()], 1));
+    shard.track(&topic(1), "d", b"{}", ms(3)).unwrap();
+    assert_eq!(shard.track(&topic(0), "e", b"{}", ms(3)), Err(TrackError::Full));
+    assert!(shard.entry(c).is_some() && shard.detached() == 0);
+}
+
+#[test]
+fn what_an_earlier_run_left_is_counted_for_no_node() {
+    let (mut three, _) = detached();
+    three.viewer.member_depart(OWNER, 1, LEASE, ms(30));
+    let of_owner = |viewer: &Shard| viewer.totals().owners.get(&OWNER).map(|total| total.entries);
+    assert_eq!(of_owner(&three.viewer), Some(1));
+    three.viewer.member_forget(OWNER, 1, ms(40));
+    three.viewer.member_up(OWNER, &replica("later", 7), true, ms(50));
+    assert_eq!(of_owner(&three.viewer), Some(0), "another node has the number");
+    assert_eq!(three.viewer.totals().cluster.entries, 1);
+    assert_eq!(three.viewer.list(&topic(0)).len(), 1);
 }
