@@ -154,11 +154,9 @@ impl Cluster {
         if node.link.as_ref().is_none_or(|link| link.id != id) {
             return;
         }
-        let active = node
-            .link
-            .take()
-            .and_then(|link| link.identity)
-            .is_some_and(|identity| self.membership.is_active(&identity));
+        node.link = None;
+        // Of the run that is known: the link may have led to the one before.
+        let active = self.membership.active(&node.replica).is_some();
         if node.left {
             self.forget(ix, shards, now);
         } else {

@@ -50,6 +50,7 @@ impl Cluster {
         }
         if node.replica != *replica {
             node.draining = false;
+            node.left = false;
             node.agrees = None;
         }
         node.replica = replica.clone();

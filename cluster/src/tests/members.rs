@@ -144,6 +144,25 @@ fn the_entries_of_a_node_that_says_goodbye_stay_for_their_lease() {
 }
 
 #[test]
+fn a_goodbye_is_not_that_of_the_next_run_which_others_know_first() {
+    let mut net = Net::together(3, &config());
+    let now = net.now;
+    net.cores[1].cluster.leave(Duration::ZERO, now);
+    net.pump();
+    let next = Replica { incarnation: 11, ..replica(1) };
+    let address = "10.0.0.1:4400".parse().expect("an address");
+    let identity = Identity::new(next.name.clone(), address, next.incarnation, 0);
+    net.forge(0, 2, &Message::Members(vec![MemberRecord { identity, incarnation: 0, state: 0 }]))
+        .expect("sound");
+    assert!(net.cores[0].cluster.up().any(|up| *up == next));
+    net.unlink(0, 1);
+    // A link of its own would tell: here it has none, as behind a cut.
+    net.pass(Duration::from_millis(200));
+    assert!(net.cores[0].cluster.up().any(|up| *up == next), "it is not the one that left");
+    assert!(!net.events(0).iter().any(|event| matches!(event, Event::Forgotten { .. })));
+}
+
+#[test]
 fn a_node_whose_link_ends_before_it_is_a_member_is_down_soon_and_forgotten_later() {
     let settings = Config { forget_after: Duration::from_secs(60), ..config() };
     let mut net = Net::apart(2, &settings);
