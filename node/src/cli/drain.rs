@@ -40,6 +40,7 @@ pub struct DrainArgs {
 #[derive(Deserialize)]
 struct Answer {
     name: String,
+    draining: bool,
     stage: String,
     sockets: u64,
     detached: u64,
@@ -55,6 +56,10 @@ impl DrainArgs {
         let mut said = String::new();
         loop {
             let answer: Answer = client.decode(&bytes)?;
+            // It was asked to: this is another run, which whoever supervises it has started at once.
+            if !answer.draining {
+                break;
+            }
             let line = if self.json {
                 String::from_utf8_lossy(&bytes).into_owned()
             } else {
@@ -84,7 +89,7 @@ impl DrainArgs {
 }
 
 fn describe(answer: &Answer) -> String {
-    let Answer { name, stage, sockets, detached } = answer;
+    let Answer { name, stage, sockets, detached, .. } = answer;
     let (name, stage) = (printable(name), printable(stage));
     format!("{name} is {stage}: {sockets} sockets open, {detached} clients not back elsewhere")
 }

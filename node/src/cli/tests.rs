@@ -299,6 +299,10 @@ fn drain_waits_for_the_end_of_the_node_where_it_is_asked_to() {
     let rest = "a is waiting: 0 sockets open, 1 clients not back elsewhere\nthe node has ended\n";
     let node = Node::answering(going);
     assert_eq!(node.run(&["drain", "--wait"]), printed(&format!("{first}{rest}")));
+    // A supervisor has started it again, in time for the next question.
+    let again = stage("serving", 0).replace("true", "false");
+    let node = Node::answering([answer("202 Accepted", &stage("waiting", 0)), ok(&again)]);
+    assert_eq!(node.run(&["drain", "--wait"]), printed(rest));
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(wingbeat(&["drain", "--wait", "--url", &format!("http://{gone}")]).code, 3);
 }

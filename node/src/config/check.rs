@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use super::{Config, ConfigError, Fault, Origin, Problem, Seed, secrets};
+use super::{Config, ConfigError, Drain, Fault, Origin, Problem, Seed, secrets};
 
 /// A set-up that works, though probably not as meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<Warning>, ConfigError> {
              cluster.join",
         );
     }
+    findings.drain(config);
     findings.channels(config);
     let Findings { refusals, warnings } = findings;
     ConfigError::new(refusals).map_or(Ok(warnings), Err)
@@ -123,6 +124,16 @@ impl Findings {
             self.warn(format_args!(
                 "cluster.advertise is {address} while cluster.listen is {listen}: one is IPv4, \
                  the other IPv6"
+            ));
+        }
+    }
+
+    fn drain(&mut self, config: &Config) {
+        let Drain { delay, timeout, .. } = config.drain;
+        if delay >= timeout {
+            self.warn(format_args!(
+                "drain.delay ({delay:?}) is not below drain.timeout ({timeout:?}): the time is over \
+                 before the first client is sent away, and all are at once; make the timeout longer"
             ));
         }
     }

@@ -166,6 +166,14 @@ fn an_api_token_that_is_missing_empty_or_short_is_refused() {
 }
 
 #[test]
+fn a_drain_that_is_over_before_it_begins_is_warned_about() {
+    let warned = |text: &str| warnings(&parse(text));
+    assert_eq!(warned("[drain]\ndelay = \"10s\""), "");
+    let said = warned("[drain]\ndelay = \"25s\"");
+    assert!(said.starts_with("drain.delay (25s) is not below drain.timeout (25s)"), "{said}");
+}
+
+#[test]
 fn a_rule_behind_one_that_takes_all_its_topics_is_warned_about() {
     let config = parse("[[channel]]\ntopic = \"room:*\"\n[[channel]]\ntopic = \"room:1\"");
     assert_eq!(
