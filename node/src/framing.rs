@@ -58,19 +58,23 @@ impl Framing {
         }
     }
 
-    /// The bytes of a text message in pieces, of which the second is shared with other clients.
-    pub(crate) fn pieces(self, mut first: FrameBuf, shared: Bytes, last: Bytes) -> Vec<Bytes> {
-        let behind = shared.len() + last.len();
+    /// The bytes of a text message in pieces, which may be shared with other clients but for the first.
+    pub(crate) fn pieces<const N: usize>(
+        self,
+        mut first: FrameBuf,
+        others: [Bytes; N],
+    ) -> Vec<Bytes> {
+        let behind = others.iter().map(Bytes::len).sum();
         let first = match self {
             Self::WebSocket { .. } => first.into_text_begun(behind),
             Self::Tcp => first.into_prefixed_begun(behind),
             Self::Poll => {
-                first.extend_from_slice(&shared);
-                first.extend_from_slice(&last);
+                others.iter().for_each(|piece| first.extend_from_slice(piece));
                 return vec![quoted(first.payload())];
             }
         };
-        vec![first, shared, last]
+        let others = others.into_iter().filter(|piece| !piece.is_empty());
+        std::iter::once(first).chain(others).collect()
     }
 }
 
@@ -109,7 +113,8 @@ mod tests {
     #[test]
     fn pieces_are_the_message() {
         for framing in [Framing::WebSocket { deflate: false }, Framing::Tcp, Framing::Poll] {
-            let pieces = framing.pieces(text("[1"), "\"2\"".into(), "]".into());
+            let pieces =
+                framing.pieces(text("[1"), ["\"2".into(), "".into(), "\"".into(), "]".into()]);
             assert_eq!(pieces.concat(), framing.text(text("[1\"2\"]")));
         }
     }

@@ -7,6 +7,8 @@ mod counts;
 #[cfg(test)]
 mod herd;
 mod openings;
+mod render;
+mod state;
 mod totals;
 
 use std::{
@@ -21,8 +23,7 @@ use std::{
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use presence::{
-    Change, Count, Diff, Entry, EntryId, Event, INTEREST_ALL, Ref, Replica, Shard, Time, Topic,
-    TrackError, shard_of,
+    Count, Diff, EntryId, Event, INTEREST_ALL, Replica, Shard, Time, Topic, TrackError, shard_of,
 };
 use tokio::sync::Notify;
 
@@ -32,6 +33,10 @@ use crate::{
 };
 
 pub(crate) use openings::{Openings, TOPICS_MAX};
+pub(crate) use render::push_json_string;
+use render::{Copied, Meta, render_diff, render_metas, render_state};
+use state::Rendered;
+pub(crate) use state::State;
 pub use totals::PresenceTotals;
 
 /// The node's monotonic clock, as the cores count it.
@@ -76,7 +81,7 @@ pub(crate) struct Tracker {
 struct Seat {
     shard: Shard,
     /// Rendered states by topic, each of one version: a thousand joiners cost one rendering.
-    states: HashMap<Topic, (u64, Bytes), RandomState>,
+    states: HashMap<Topic, Rendered, RandomState>,
     diffs: VecDeque<Diff>,
     counts: VecDeque<(Topic, u64, Count)>,
 }
@@ -129,53 +134,6 @@ pub(crate) enum Hears {
     Changes,
     /// How many are there.
     Count,
-}
-
-/// What a client that begins to watch a topic is told.
-#[derive(Debug)]
-pub(crate) struct State {
-    /// The name of the event that tells it.
-    pub(crate) event: &'static str,
-    /// Diffs, or counts, after this version follow.
-    pub(crate) version: u64,
-    /// `{key: {"metas": […]}}`, shared by all who are told this version; or the count.
-    pub(crate) payload: Bytes,
-    /// `"key":{"metas":[…]}`: the client itself, if it is not in the payload yet.
-    pub(crate) own: Vec<u8>,
-}
-
-/// Entries of a shard, to be rendered without its lock.
-struct Copied {
-    keys: String,
-    metas: Vec<u8>,
-    /// Of each entry, where its key and its meta end.
-    ends: Vec<(usize, usize, Ref)>,
-}
-
-impl Copied {
-    fn of(entries: &[Entry<'_>]) -> Self {
-        let keys = entries.iter().map(|entry| entry.key.len()).sum();
-        let metas = entries.iter().map(|entry| entry.meta.len()).sum();
-        let mut copied = Self {
-            keys: String::with_capacity(keys),
-            metas: Vec::with_capacity(metas),
-            ends: Vec::with_capacity(entries.len()),
-        };
-        for Entry { key, meta, reference, .. } in entries {
-            copied.keys.push_str(key);
-            copied.metas.extend_from_slice(meta);
-            copied.ends.push((copied.keys.len(), copied.metas.len(), *reference));
-        }
-        copied
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, &[u8], Ref)> {
-        let mut from = (0, 0);
-        self.ends.iter().map(move |&(key, meta, reference)| {
-            let (keys, metas) = std::mem::replace(&mut from, (key, meta));
-            (&self.keys[keys..key], &self.metas[metas..meta], reference)
-        })
-    }
 }
 
 /// One page of a topic's list, rendered.
@@ -348,7 +306,7 @@ impl Tracker {
             let entries = Copied::of(&page.entries);
             (shard.count(topic), entries, page.next.map(ToOwned::to_owned))
         });
-        Listing { count, presences: render_state(entries.iter()), next }
+        Listing { count, presences: render_state(entries.iter()).0, next }
     }
 
     /// How many are on a topic.
@@ -470,19 +428,17 @@ impl Seat {
 
     fn state(&mut self, topic: &Topic) -> State {
         let version = self.shard.told_version(topic);
-        if let Some((cached, payload)) = self.states.get(topic)
-            && *cached == version
-        {
-            let payload = payload.clone();
-            return State { event: "presence_state", version, payload, own: Vec::new() };
+        if let Some(kept) = self.states.get(topic).filter(|kept| kept.version == version) {
+            return State::new("presence_state", version, kept.payload.clone());
         }
         let (version, entries) = self.shard.told(topic);
         let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
-        let payload = render_state(metas);
+        let (payload, places) = render_state(metas);
         if entries.len() >= STATE_KEPT_MIN && self.states.len() < STATES_MAX {
-            self.states.insert(topic.clone(), (version, payload.clone()));
+            let kept = Rendered::new(version, payload.clone(), &places);
+            self.states.insert(topic.clone(), kept);
         }
-        State { event: "presence_state", version, payload, own: Vec::new() }
+        State::new("presence_state", version, payload)
     }
 
     /// Adds an entry that is not yet told to a state.
@@ -491,27 +447,19 @@ impl Seat {
             return;
         };
         if !self.shard.is_told(topic, own.key) {
-            push_json_string(&mut state.own, own.key);
-            state.own.push(b':');
-            let metas = [Meta::of(own.meta, own.reference)];
-            render_metas(&mut state.own, metas.into_iter());
-        } else {
-            // The key is listed already, by another of its user's clients.
-            let (_, mut entries) = self.shard.told(topic);
-            let at = entries.partition_point(|entry| entry.key <= own.key);
-            entries.insert(at, own);
-            let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
-            state.payload = render_state(metas);
+            return state.add_key(own.key, Meta::of(own.meta, own.reference));
         }
-    }
-}
-
-impl State {
-    /// The payload with the client's own entry, in pieces.
-    pub(crate) fn pieces(&self) -> [&[u8]; 3] {
-        let others = self.payload.strip_prefix(b"{").unwrap_or(&self.payload);
-        let comma: &[u8] = if self.own.is_empty() || others == b"}" { b"" } else { b"," };
-        [&self.own, comma, others]
+        // The key is listed already, by another of its user's clients, or by this one as it was before
+        // it moved.
+        let kept = self.states.get(topic).filter(|kept| kept.version == state.version);
+        if let Some(end) = kept.and_then(|kept| kept.end_of(own.key)) {
+            return state.add_meta(end, Meta::of(own.meta, own.reference));
+        }
+        let (_, mut entries) = self.shard.told(topic);
+        let at = entries.partition_point(|entry| entry.key <= own.key);
+        entries.insert(at, own);
+        let metas = entries.iter().map(|entry| (entry.key, entry.meta, entry.reference));
+        state.payload = render_state(metas).0;
     }
 }
 
@@ -581,148 +529,5 @@ impl Drop for Interest {
     fn drop(&mut self) {
         let now = self.tracker.clock.now();
         self.tracker.with(self.mark.0, |shard| shard.release_interest(self.hash, now));
-    }
-}
-
-// === rendering: what phoenix.js reads ===
-
-/// A meta as its client wrote it, and what is added to it.
-struct Meta<'a> {
-    meta: &'a [u8],
-    reference: Ref,
-    previous: Option<Ref>,
-}
-
-impl<'a> Meta<'a> {
-    fn of(meta: &'a [u8], reference: Ref) -> Self {
-        Self { meta, reference, previous: None }
-    }
-
-    /// The meta is a JSON object; whoever tracked it saw to that.
-    fn render(&self, json: &mut Vec<u8>) {
-        let body = self.meta.trim_ascii_end();
-        let body = body.strip_suffix(b"}").unwrap_or(b"{").trim_ascii_end();
-        json.extend_from_slice(body);
-        let comma: &[u8] = if body.ends_with(b"{") { b"" } else { b"," };
-        json.extend_from_slice(comma);
-        json.extend_from_slice(b"\"phx_ref\":\"");
-        json.extend_from_slice(&self.reference.text());
-        if let Some(previous) = self.previous {
-            json.extend_from_slice(b"\",\"phx_ref_prev\":\"");
-            json.extend_from_slice(&previous.text());
-        }
-        json.extend_from_slice(b"\"}");
-    }
-}
-
-fn render_metas<'a>(json: &mut Vec<u8>, metas: impl Iterator<Item = Meta<'a>>) {
-    json.extend_from_slice(b"{\"metas\":[");
-    for (at, meta) in metas.enumerate() {
-        if at > 0 {
-            json.push(b',');
-        }
-        meta.render(json);
-    }
-    json.extend_from_slice(b"]}");
-}
-
-/// `{key: {"metas": […]}}` of entries sorted by key.
-fn render_state<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8], Ref)>) -> Bytes {
-    let mut json = Vec::new();
-    let entries = entries.map(|(key, meta, reference)| (key, Meta::of(meta, reference)));
-    render_keys(&mut json, entries);
-    json.into()
-}
-
-/// `{key: {"metas": […]}}` of metas sorted by key.
-fn render_keys<'a>(json: &mut Vec<u8>, metas: impl Iterator<Item = (&'a str, Meta<'a>)>) {
-    json.push(b'{');
-    let mut last = None;
-    for (key, meta) in metas {
-        if last == Some(key) {
-            json.push(b',');
-        } else {
-            json.extend_from_slice(if last.is_some() { b"]}," } else { b"" });
-            push_json_string(json, key);
-            json.extend_from_slice(b":{\"metas\":[");
-            last = Some(key);
-        }
-        meta.render(json);
-    }
-    json.extend_from_slice(if last.is_some() { b"]}}" } else { b"}" });
-}
-
-/// `{"joins": {…}, "leaves": {…}}`.
-fn render_diff(diff: &Diff) -> Bytes {
-    fn grouped(changes: &[Change]) -> impl Iterator<Item = (&str, Meta<'_>)> {
-        let mut changes: Vec<&Change> = changes.iter().collect();
-        // Those of one key stay in their order.
-        changes.sort_by_key(|change| &*change.key);
-        changes.into_iter().map(|change| {
-            let Change { key, meta, reference, previous } = change;
-            (&**key, Meta { meta, reference: *reference, previous: *previous })
-        })
-    }
-    let mut json = b"{\"joins\":".to_vec();
-    render_keys(&mut json, grouped(&diff.joins));
-    json.extend_from_slice(b",\"leaves\":");
-    render_keys(&mut json, grouped(&diff.leaves));
-    json.push(b'}');
-    json.into()
-}
-
-/// Appends a text as a JSON string.
-pub(crate) fn push_json_string(json: &mut Vec<u8>, text: &str) {
-    // Writing a string to a Vec cannot fail.
-    let written = serde_json::to_writer(json, text);
-    debug_assert!(written.is_ok(), "a string is always valid JSON");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reference(n: u64) -> Ref {
-        let replica = Replica { name: "n".parse().expect("a name"), incarnation: n };
-        let mut shard = Shard::new(presence::Config::default(), 0, replica);
-        let topic = "t".parse().expect("a topic");
-        let entry = shard.track(&topic, "k", b"{}", Time::ZERO).expect("room");
-        shard.reference(entry).expect("tracked")
-    }
-
-    #[test]
-    fn metas_get_their_reference_behind_what_the_client_wrote() {
-        let (a, b) = (reference(1), reference(2));
-        let render = |meta: &[u8], previous| {
-            let mut json = Vec::new();
-            Meta { meta, reference: a, previous }.render(&mut json);
-            String::from_utf8(json).expect("UTF-8")
-        };
-        assert_eq!(render(b"{}", None), format!(r#"{{"phx_ref":"{a}"}}"#));
-        let with_previous = format!(r#"{{"x":1,"phx_ref":"{a}","phx_ref_prev":"{b}"}}"#);
-        assert_eq!(render(b"{\"x\":1 } ", Some(b)), with_previous);
-    }
-
-    #[test]
-    fn several_metas_of_a_key_stand_under_it_together() {
-        let (a, b) = (reference(1), reference(2));
-        let entries = [("u\"1", &b"{}"[..], a), ("u\"1", b"{}", b)];
-        let state = render_state(entries.into_iter());
-        let value: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
-        assert_eq!(value["u\"1"]["metas"].as_array().map(Vec::len), Some(2));
-        assert_eq!(render_state(std::iter::empty()), "{}");
-    }
-
-    #[test]
-    fn a_clients_own_entry_stands_before_the_others() {
-        let pieces = |own: &[u8], payload: &'static [u8]| {
-            let event = "presence_state";
-            let state = State { event, version: 1, payload: payload.into(), own: own.into() };
-            String::from_utf8(state.pieces().concat()).expect("UTF-8")
-        };
-        assert_eq!(pieces(b"\"a\":1", b"{\"b\":2}"), "\"a\":1,\"b\":2}");
-        assert_eq!(pieces(b"\"a\":1", b"{}"), "\"a\":1}");
-        assert_eq!(pieces(b"", b"{\"b\":2}"), "\"b\":2}");
-        assert_eq!(pieces(b"", b"{}"), "}");
     }
 }

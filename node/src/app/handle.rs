@@ -159,8 +159,7 @@ impl Presence<'_> {
 
 /// Puts a whole state before the changes that follow it.
 fn tell(tap: &Tap, state: &State) {
-    let payload = [&b"{"[..], &state.pieces().concat()].concat();
-    let frame = encode("presence_state", &payload, false);
+    let frame = encode("presence_state", &state.whole(), false);
     // Whoever reads it is woken: there is nothing to flush. One that overflows ends.
     let _ = tap.mailbox().push_reply([frame], &mut Flush::new());
 }

@@ -357,8 +357,7 @@ impl Seat {
         };
         let begin = |state: &State| {
             place.subscription.set_presence_after(state.version, || {
-                let payload = state.pieces().concat();
-                let payload = [b"{", payload.as_slice()].concat();
+                let payload = state.whole();
                 let payload = pubsub::Payload::Json(&payload);
                 if let Some(frame) = self.letterhead.message(state.event, payload) {
                     self.put(frame, &mut flush);

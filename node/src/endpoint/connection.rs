@@ -581,17 +581,20 @@ impl<'a> Way<'a> {
         let Some((before, behind)) = socket.push_around(id, state.event) else {
             return;
         };
-        let [own, comma, others] = state.pieces();
-        let mut first = FrameBuf::with_capacity(before.len() + own.len() + 2);
-        for piece in [before.as_slice(), b"{", own, comma] {
-            first.extend_from_slice(piece);
-        }
+        let [head, own, tail] = state.pieces();
+        let mut first = FrameBuf::with_capacity(before.len() + own.len() + 1);
+        first.extend_from_slice(&before);
         if state.payload.len() <= STATE_COPIED_MAX {
-            first.extend_from_slice(others);
-            first.extend_from_slice(&behind);
+            [head, own, tail, behind].iter().for_each(|piece| first.extend_from_slice(piece));
             return flush.reply(self.mailbox, self.framing.text(first));
         }
-        let pieces = self.framing.pieces(first, state.payload.slice(1..), behind);
+        // Mostly the brace alone goes before the client's own entry.
+        let pieces = if head.len() <= STATE_COPIED_MAX {
+            [head, own].iter().for_each(|piece| first.extend_from_slice(piece));
+            self.framing.pieces(first, [tail, behind])
+        } else {
+            self.framing.pieces(first, [head, own, tail, behind])
+        };
         flush.note(pieces.iter().map(Bytes::len).sum());
         // Into a closed mailbox nothing needs to go.
         let _ = self.mailbox.push_state(pieces, flush);

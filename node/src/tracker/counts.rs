@@ -27,8 +27,7 @@ impl Seat {
     /// How many are there now.
     pub(super) fn count_state(&self, topic: &Topic) -> State {
         let (version, count) = self.shard.counted(topic);
-        let (version, payload) = (count_version(version), render(count));
-        State { event: EVENT, version, payload, own: Vec::new() }
+        State::new(EVENT, count_version(version), render(count))
     }
 }
 
