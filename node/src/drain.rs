@@ -73,6 +73,11 @@ impl Drain {
 
     /// Asks for it; once is enough.
     pub(crate) fn ask(&self) {
+        let mut progress = self.lock();
+        if progress.stage == Stage::Serving {
+            progress.stage = Stage::Unready;
+        }
+        drop(progress);
         self.asked.send_replace(true);
     }
 
@@ -116,14 +121,16 @@ pub(crate) async fn run(shared: &Shared) {
     let began = Instant::now();
     let end = began + settings.timeout;
     drain.lock().times = Some((began, end));
-    drain.enter(Stage::Unready);
     let peers = shared.peers.linked();
     info!(node = %shared.name, sockets = shared.mailboxes.len(), peers, "draining");
     shared.peers.drain().await;
+    // Without peers there is nowhere to come back to.
+    let lease = || if shared.peers.linked() > 0 { settings.lease } else { Duration::ZERO };
+    // A load balancer may cut the clients of a node that is not ready.
+    shared.tracker.lend(lease());
     sleep_until((began + settings.delay).min(end).into()).await;
     drain.enter(Stage::Closing);
-    // Without peers there is nowhere to come back to.
-    let lease = if shared.peers.linked() > 0 { settings.lease } else { Duration::ZERO };
+    let lease = lease();
     shared.tracker.lend(lease);
     let spread = SPREAD_MAX.min(lease / 3).min(end.saturating_duration_since(Instant::now()) / 3);
     shared.mailboxes.close_over(CloseReason::Shutdown, spread).await;
@@ -138,9 +145,13 @@ pub(crate) async fn run(shared: &Shared) {
     }
     shared.peers.known().await;
     let left = shared.tracker.detached();
-    if left == 0 {
-        drain.lock().lease_until = None;
-    }
+    let now = Instant::now();
+    drain.lock().lease_until = match left {
+        0 => None,
+        _ if now < lease_until => Some(lease_until),
+        // Those of channels that linger longer.
+        _ => Some(now + shared.tracker.lease_left().min(cluster::LEASE_MAX)),
+    };
     drain.enter(Stage::Leaving);
     let took = began.elapsed();
     info!(node = %shared.name, ?took, left, "drained: {left} clients are not back elsewhere");

@@ -297,6 +297,13 @@ impl Tracker {
         (0..self.shards()).map(|shard| self.with(shard, |shard| shard.detached())).sum()
     }
 
+    /// What is left of the longest lease of these.
+    pub(crate) fn lease_left(&self) -> Duration {
+        let now = self.clock.now();
+        let left = |shard| self.with(shard, |shard| shard.lease_left(now));
+        (0..self.shards()).filter_map(left).max().unwrap_or_default()
+    }
+
     // === queries ===
 
     pub(crate) fn list(&self, topic: &Topic, after: Option<&str>, keys_max: usize) -> Listing {

@@ -73,6 +73,11 @@ impl Leases {
         self.queue.first().map(|(at, _)| *at)
     }
 
+    /// When the last one is over.
+    pub(crate) fn last_until(&self) -> Option<Time> {
+        self.by_slot.values().map(|lease| lease.until).max()
+    }
+
     /// Entries that are detached.
     pub(crate) fn len(&self) -> usize {
         self.by_slot.len()

@@ -61,6 +61,11 @@ impl Shard {
         self.store.leases.len()
     }
 
+    /// What is left of the longest lease; `None` when no own entry is detached.
+    pub fn lease_left(&self, now: Time) -> Option<Duration> {
+        self.store.leases.last_until().map(|until| until.since(now))
+    }
+
     /// Removes own entries whose leases are over, or whose clients have been elsewhere for a while.
     pub(super) fn retire(&mut self, now: Time) {
         for _ in 0..RETIRE_MAX {

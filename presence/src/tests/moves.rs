@@ -86,6 +86,7 @@ fn a_client_that_is_gone_stays_listed_for_its_lease() {
     let (mut three, a) = detached();
     assert_eq!(contents(&three.viewer, &topic(0)), contents(&three.owner, &topic(0)));
     assert_eq!((three.owner.list(&topic(0)).len(), three.owner.detached()), (1, 1));
+    assert_eq!(three.owner.lease_left(ms(1010)), Some(Duration::from_secs(14)));
     // It cannot be changed any more, or detached twice.
     assert!(three.owner.update(a, b"2", ms(20)).is_err());
     assert!(!three.owner.detach(a, LEASE, ms(20)));
