@@ -315,7 +315,7 @@ story("subscribe with a prefix streams the presence of each topic that opens, on
   assert.equal(await told(), "presence_diff room:b  bob");
   await room.leave();
   assert.equal(await told(), "presence_diff room:b   ann");
-  for (const query of ["prefix=room:", "prefix=a&presence=true&topic=b", "prefix=a&presence=true&events=b"]) {
+  for (const query of ["prefix=room:", "prefix=a&presence=true&topic=b", "prefix=a&presence=true&events=b", "prefix=a&prefix=b&presence=true"]) {
     assert.equal(failure(await nodes[0].call(`/api/subscribe?${query}`)), "400 bad_prefix");
   }
 });

@@ -87,6 +87,10 @@ impl Request {
         for (name, value) in pairs(query) {
             match name.as_str() {
                 "topic" => request.topics.push(parse_topic(&value)?),
+                "prefix" if request.prefix.is_some() => {
+                    let why = "want one prefix: make a request for each";
+                    return Err(ApiError::bad_request("bad_prefix", why));
+                }
                 "prefix" => request.prefix = Some(value),
                 "presence" => request.presence = value == "true" || value == "1",
                 "events" => request.wanted.add(&value)?,
