@@ -9,7 +9,7 @@ use crate::{
     differ::{Differ, Old},
     feed::{Feed, Former, Held, Slot},
     index::{Index, Member, TopicId},
-    leases::Leases,
+    leases::{Leases, Moved},
     listed,
     owner::{OwnerId, Owners},
     range::{Bitmap, Pair},
@@ -31,6 +31,7 @@ pub(crate) struct Store {
     pub(crate) differ: Differ,
     pub(crate) counter: Counter,
     pub(crate) leases: Leases,
+    pub(crate) moved: Moved,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -52,6 +53,7 @@ impl Store {
             differ: Differ::default(),
             counter: Counter::default(),
             leases: Leases::default(),
+            moved: Moved::default(),
             events: VecDeque::new(),
         }
     }
@@ -146,7 +148,7 @@ impl Store {
                     self.owners.free_next_leaving();
                 }
             } else if let Some((who, at)) = self.owners.next_unwanted() {
-                self.take_interest((who, at), now);
+                self.sift((who, at), now);
             } else {
                 return true;
             }
@@ -290,10 +292,14 @@ impl Store {
         if detached.is_empty() {
             return;
         }
-        let retire_at = now + self.config.retire_after;
-        for other in &detached {
-            if other.owner == OwnerId::SELF && member.owner != OwnerId::SELF && !member.detached {
-                self.leases.retire(other.slot, retire_at);
+        if !listed::is_detached(&self.owners, &member) {
+            let retire_at = now + self.config.retire_after;
+            for other in &detached {
+                if other.owner == OwnerId::SELF && member.owner != OwnerId::SELF {
+                    self.leases.retire(other.slot, retire_at);
+                } else if self.owners.has_departed(other.owner) {
+                    self.moved.note((other.owner, other.slot), retire_at);
+                }
             }
         }
         if self.differ.is_watched(topic) {
@@ -325,14 +331,50 @@ impl Store {
         }
     }
 
-    /// Takes an interest of an owner that is gone out of its slot.
-    fn take_interest(&mut self, (who, at): (OwnerId, u32), now: Time) {
+    /// Takes an interest of an owner that is gone out of its slot, and looks where the client of an
+    /// entry is.
+    fn sift(&mut self, (who, at): (OwnerId, u32), now: Time) {
+        if self.is_covered((who, at)) {
+            return self.moved.note((who, at), now + self.config.retire_after);
+        }
         let Some(owner) = self.owners.get_mut(who) else { return };
         let is_interest = |slot: &Slot| matches!(slot.held, Held::Interest { .. });
         if owner.feed.slot(at).is_some_and(is_interest) {
             let former = owner.feed.take(at);
             self.evict((who, at), former, now);
         }
+    }
+
+    /// Takes off an entry of an owner that said goodbye, if its client is elsewhere.
+    pub(crate) fn take_moved(&mut self, (who, at): (OwnerId, u32), now: Time) {
+        if self.owners.has_departed(who)
+            && self.is_covered((who, at))
+            && let Some(owner) = self.owners.get_mut(who)
+        {
+            let former = owner.feed.take(at);
+            self.evict((who, at), former, now);
+        }
+    }
+
+    /// Whether an attached entry of the topic and key of this one is listed.
+    pub(crate) fn is_covered(&self, (who, at): (OwnerId, u32)) -> bool {
+        let slot = self.owners.get(who).and_then(|owner| owner.feed.slot(at));
+        let Some(Held::Presence { topic, pos, .. }) = slot.map(|slot| &slot.held) else {
+            return false;
+        };
+        let Some(roster) = self.index.roster(*topic) else { return false };
+        let member = roster.members().get(*pos as usize);
+        member.is_some_and(|member| listed::is_covered(&self.owners, roster, member.key))
+    }
+
+    /// Whether a detached entry of another owner would be listed if this one, which is attached, went.
+    pub(crate) fn covers_alone(&self, (who, at): (OwnerId, u32)) -> bool {
+        let slot = self.owners.get(who).and_then(|owner| owner.feed.slot(at));
+        let Some(Held::Presence { topic, pos, .. }) = slot.map(|slot| &slot.held) else {
+            return false;
+        };
+        let place = (*topic, *pos);
+        self.covered(place, None) > 0 && self.covered(place, Some((who, at))) == 0
     }
 
     /// Empties the slot of an owner whose last change is the oldest, if one is left.

@@ -7,7 +7,6 @@ use crate::{
     Time, Topic,
     feed::{Held, Slot},
     index::Member,
-    listed,
     owner::OwnerId,
     range::Pair,
     store::Tenant,
@@ -34,7 +33,7 @@ impl Shard {
         }
         let (born, pair, topic, pos) = (*born, pair.detached(*seq), *topic, *pos);
         if lease.is_zero() || self.has_sibling((topic, pos), pair.key()) {
-            return self.untrack(id, now);
+            return self.take_off(id, now);
         }
         let Some(name) = self.store.index.name(topic).cloned() else {
             return false;
@@ -43,7 +42,7 @@ impl Shard {
         let tenant = Tenant::Presence { topic: &name, pair };
         self.store.put((OwnerId::SELF, id.slot), (seq, born), tenant, now);
         self.store.leases.start(id.slot, lease, now);
-        if self.is_covered(id.slot) {
+        if self.store.is_covered((OwnerId::SELF, id.slot)) {
             self.store.leases.retire(id.slot, now + self.store.config.retire_after);
         }
         true
@@ -66,15 +65,20 @@ impl Shard {
         self.store.leases.last_until().map(|until| until.since(now))
     }
 
-    /// Removes own entries whose leases are over, or whose clients have been elsewhere for a while.
+    /// Removes own entries whose leases are over, and those whose clients have been elsewhere for a while,
+    /// of owners that said goodbye too.
     pub(super) fn retire(&mut self, now: Time) {
+        for _ in 0..RETIRE_MAX {
+            let Some(place) = self.store.moved.pop_due(now) else { break };
+            self.store.take_moved(place, now);
+        }
         for _ in 0..RETIRE_MAX {
             let Some((slot, is_over)) = self.store.leases.due(now) else {
                 return;
             };
             let serial = self.own.serials.get(slot as usize).copied().unwrap_or_default();
-            if is_over || self.is_covered(slot) {
-                self.untrack(EntryId { slot, serial }, now);
+            if is_over || self.store.is_covered((OwnerId::SELF, slot)) {
+                self.take_off(EntryId { slot, serial }, now);
                 self.store.leases.end(slot);
             } else {
                 self.store.leases.keep(slot);
@@ -89,7 +93,7 @@ impl Shard {
             return false;
         };
         let serial = self.own.serials.get(slot as usize).copied().unwrap_or_default();
-        self.untrack(EntryId { slot, serial }, now)
+        self.take_off(EntryId { slot, serial }, now)
     }
 
     /// All entries of a topic that no owner's phase hides: owner, key, reference, whether detached.
@@ -101,7 +105,7 @@ impl Shard {
         let present = members.iter().filter(|member| store.owners.is_present(member.owner));
         let entry = |member: &Member| {
             let entry = store.owners.get(member.owner)?.entry(member.slot)?;
-            let detached = listed::is_detached(&store.owners, member);
+            let detached = crate::listed::is_detached(&store.owners, member);
             Some((entry.owner, entry.key.to_owned(), entry.reference, detached))
         };
         present.filter_map(entry).collect()
@@ -137,7 +141,8 @@ impl Shard {
         };
         let own = roster.members().get(pos as usize).map(|member| member.slot);
         let is_it = |member: &Member| {
-            !member.detached && Some(member.slot) != own && self.is_own(member, key)
+            let has_client = !member.detached && !self.store.leases.contains(member.slot);
+            has_client && Some(member.slot) != own && self.is_own(member, key)
         };
         roster.find(self.store.index.hash(key)).iter().any(is_it)
     }
@@ -145,20 +150,5 @@ impl Shard {
     fn is_own(&self, member: &Member, key: &str) -> bool {
         let entry = self.store.owners.me().entry(member.slot);
         member.owner == OwnerId::SELF && entry.is_some_and(|entry| entry.key == key)
-    }
-
-    /// Whether the client of an own entry has been seen elsewhere.
-    fn is_covered(&self, slot: u32) -> bool {
-        let store = &self.store;
-        let Some(Slot { held: Held::Presence { topic, pos, .. }, .. }) =
-            store.owners.me().feed.slot(slot)
-        else {
-            return false;
-        };
-        let Some(roster) = store.index.roster(*topic) else {
-            return false;
-        };
-        let member = roster.members().get(*pos as usize);
-        member.is_some_and(|member| listed::is_covered(&store.owners, roster, member.key))
     }
 }

@@ -95,7 +95,25 @@ impl Shard {
     }
 
     /// Takes an entry off its topic; `false` when it was already.
+    ///
+    /// Where its client came from another node a moment ago, and what it left there is still known, that
+    /// would be listed in its place: then the entry goes once that has, some time after
+    /// [`crate::Config::retire_after`].
     pub fn untrack(&mut self, id: EntryId, now: Time) -> bool {
+        let is_attached = |slot: &Slot| matches!(&slot.held, Held::Presence { pair, .. } if pair.version().is_none());
+        if self.slot_of(id).is_some_and(is_attached)
+            && self.store.covers_alone((OwnerId::SELF, id.slot))
+        {
+            // For whoever tracked it, it is gone.
+            self.name(id.slot);
+            let after = self.store.config.retire_after;
+            self.store.leases.start(id.slot, after + after / 2, now);
+            return true;
+        }
+        self.take_off(id, now)
+    }
+
+    pub(super) fn take_off(&mut self, id: EntryId, now: Time) -> bool {
         let Some(Slot { held: Held::Presence { topic, .. }, .. }) = self.slot_of(id) else {
             return false;
         };

@@ -154,7 +154,7 @@ fn a_client_that_loses_its_new_place_at_once_is_still_listed_at_the_old_one() {
     let at_other = three.other.track(&topic(0), "a", b"2", ms(30)).unwrap();
     three.pull_other(ms(30));
     assert_eq!(told(&mut three.viewer, ms(30)), ["=a 2"]);
-    three.other.untrack(at_other, ms(40));
+    three.other.detach(at_other, Duration::ZERO, ms(40));
     three.pull_other(ms(40));
     assert_eq!(told(&mut three.viewer, ms(40)), ["-a 2", "+a 1"]);
     drain(&mut three.owner, ms(1030));
@@ -162,6 +162,43 @@ fn a_client_that_loses_its_new_place_at_once_is_still_listed_at_the_old_one() {
     drain(&mut three.owner, ms(15_010));
     three.pull_owner(ms(15_010));
     assert_eq!(told(&mut three.viewer, ms(15_010)), ["-a 1"]);
+}
+
+#[test]
+fn a_client_that_leaves_just_after_it_moved_is_not_listed_at_its_old_place() {
+    let (mut three, _) = detached();
+    let at_other = three.other.track(&topic(0), "a", b"2", ms(30)).unwrap();
+    three.pull_other(ms(30));
+    assert_eq!(told(&mut three.viewer, ms(30)), ["=a 2"]);
+    assert!(three.other.untrack(at_other, ms(40)));
+    assert!(!three.other.untrack(at_other, ms(40)) && three.other.entry(at_other).is_none());
+    assert!(three.other.update(at_other, b"3", ms(40)).is_err());
+    drain(&mut three.owner, ms(1030));
+    three.pull_owner(ms(1030));
+    drain(&mut three.other, ms(1540));
+    three.pull_other(ms(1540));
+    assert_eq!(told(&mut three.viewer, ms(1540)), ["-a 2"]);
+    assert_eq!(three.other.list(&topic(0)).len() + three.owner.list(&topic(0)).len(), 0);
+    assert_eq!(three.other.detached(), 0);
+}
+
+#[test]
+fn what_a_node_that_is_gone_left_goes_when_its_client_is_elsewhere() {
+    let (mut three, _) = detached();
+    for shard in [&mut three.viewer, &mut three.other] {
+        shard.member_depart(OWNER, 1, LEASE, ms(20));
+    }
+    let at_other = three.other.track(&topic(0), "a", b"2", ms(30)).unwrap();
+    three.pull_other(ms(30));
+    assert_eq!(told(&mut three.viewer, ms(30)), ["=a 2"]);
+    for shard in [&mut three.viewer, &mut three.other] {
+        drain(shard, ms(1030));
+        assert_eq!(shard.raw(&topic(0)).len(), 1);
+    }
+    assert!(three.other.untrack(at_other, ms(1040)));
+    three.pull_other(ms(1040));
+    assert_eq!(told(&mut three.viewer, ms(1040)), ["-a 2"]);
+    assert_eq!(three.viewer.list(&topic(0)).len(), 0);
 }
 
 #[test]
@@ -202,6 +239,10 @@ fn a_node_that_says_goodbye_leaves_its_entries_for_the_lease() {
     three.viewer.saw_head(OWNER, 2, 0, ms(50));
     assert_eq!(three.viewer.count(&topic(0)).keys, 2);
     assert!(told(&mut three.viewer, ms(50)).is_empty());
+    // What is left of "b" is freed, and no more.
+    assert_eq!(three.viewer.poll_timeout(), Some(ms(1_040)));
+    assert!(told(&mut three.viewer, ms(1_040)).is_empty());
+    assert_eq!(three.viewer.raw(&topic(0)).len(), 2);
     assert_eq!(three.viewer.poll_timeout(), Some(ms(15_030)));
     assert_eq!(told(&mut three.viewer, ms(15_030)), ["-a 1"]);
     assert_eq!((three.viewer.list(&topic(0)).len(), three.viewer.poll_timeout()), (1, None));
