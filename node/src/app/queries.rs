@@ -28,7 +28,7 @@ impl Presence<'_> {
     /// let (topic, mut after) = ("room:lobby".parse()?, None);
     /// loop {
     ///     let page = node.presence().list_after(&topic, after.as_deref(), 1_000);
-    ///     println!("{}", page.presences);
+    ///     println!("{:?}", page.presences);
     ///     after = page.next;
     ///     if after.is_none() {
     ///         break;

@@ -1,4 +1,4 @@
-//! What must hold, a function each, under the numbers of docs/PRESENCE.md, section 8. They end the test
+//! What must hold, a function each, under the numbers of docs/PRESENCE.md, section 9. They end the test
 //! with what they saw, the seed, and the line that runs the same again.
 //!
 //! Some hold at every moment, and are watched while the world runs (`watch`, and

@@ -1,5 +1,5 @@
 //! Scripts against the weak places of other presence systems, and of this one, by the names that
-//! docs/PRESENCE.md, section 8 lists them under.
+//! docs/PRESENCE.md, section 9 lists them under.
 
 use sim::{
     Weather, World, check_i4_agreement, check_i6_observers, check_i8_no_ghosts,
