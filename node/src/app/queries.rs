@@ -53,8 +53,8 @@ impl Presence<'_> {
 
     /// How much is listed, in all and by nodes.
     ///
-    /// Takes a time proportional to the nodes, not to the entries, but while a node with entries is
-    /// hidden.
+    /// Takes a time proportional to the nodes, and to topics with clients that have a lease, not to the
+    /// entries, but while a node with entries is hidden or has left some for a lease.
     pub fn totals(&self) -> PresenceTotals {
         self.0.shared().tracker.totals()
     }
