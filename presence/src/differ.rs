@@ -25,6 +25,7 @@ use crate::{
     index::{Index, Member, TopicId},
     listed::{self, is_listed},
     owner::{OwnerId, Owners},
+    small_map::SmallMap,
     table::Table,
 };
 
@@ -68,7 +69,7 @@ struct Watched {
 /// What an observed topic's next diffs are made of.
 #[derive(Debug, Default)]
 struct Work {
-    pending: BTreeMap<(OwnerId, u32), Pending>,
+    pending: SmallMap<(OwnerId, u32), Pending>,
     /// Those of `pending` whose keys' changes are told together, by the keys' hashes.
     moves: BTreeSet<(u64, OwnerId, u32)>,
     /// The first member whose bit may be wrong.
@@ -382,8 +383,8 @@ impl Watched {
     }
 
     fn has_pending_of(&self, who: OwnerId) -> bool {
-        let slots = (who, 0)..=(who, u32::MAX);
-        self.work.as_ref().is_some_and(|work| work.pending.range(slots).next().is_some())
+        let first = self.work.as_ref().and_then(|work| work.pending.first_from(&(who, 0)));
+        first.is_some_and(|((owner, _), _)| owner == who)
     }
 
     /// Room for something to tell at `at` or before: at once after a pause, else when the interval is
@@ -417,7 +418,7 @@ impl Work {
         let mut work = 0;
         // An update needs room for two, and annihilated ones count as work too.
         while told.changes.len() + 1 < max && work < max {
-            let Some((&at, pending)) = self.pending.range(next..).next() else {
+            let Some((at, pending)) = self.pending.first_from(&next) else {
                 return (true, work);
             };
             let (who, slot) = at;
@@ -436,7 +437,7 @@ impl Work {
             let old = self.pending.remove(&at).and_then(|pending| pending.old);
             told.compare(old, at);
         }
-        (self.pending.range(next..).next().is_none(), work)
+        (self.pending.first_from(&next).is_none(), work)
     }
 
     /// Tells all that is to be told of a key at once: some of its entries are told in place of others.

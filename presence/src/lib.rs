@@ -55,6 +55,7 @@ mod range;
 mod reference;
 mod replica;
 mod shard;
+mod small_map;
 mod store;
 mod table;
 mod time;
