@@ -90,6 +90,12 @@ impl Cluster {
         self.nodes.links().map(|(ix, _)| ix)
     }
 
+    /// How many peers with a link take clients: all but those that drain.
+    pub fn takers(&self) -> usize {
+        let takes = |ix: &NodeIx| self.nodes.get(*ix).is_some_and(|node| !node.draining);
+        self.linked().filter(takes).count()
+    }
+
     /// Members that count as alive, without this node.
     pub fn up(&self) -> impl Iterator<Item = &Replica> {
         self.nodes.iter().filter(|(_, node)| node.state == State::Up).map(|(_, n)| &n.replica)

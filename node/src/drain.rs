@@ -124,8 +124,8 @@ pub(crate) async fn run(shared: &Shared) {
     let peers = shared.peers.linked();
     info!(node = %shared.name, sockets = shared.mailboxes.len(), peers, "draining");
     shared.peers.drain().await;
-    // Without peers there is nowhere to come back to.
-    let lease = || if shared.peers.linked() > 0 { settings.lease } else { Duration::ZERO };
+    // Without peers that take clients there is nowhere to come back to.
+    let lease = || if shared.peers.takers() > 0 { settings.lease } else { Duration::ZERO };
     // A load balancer may cut the clients of a node that is not ready.
     shared.tracker.lend(lease());
     sleep_until((began + settings.delay).min(end).into()).await;
@@ -140,7 +140,10 @@ pub(crate) async fn run(shared: &Shared) {
     drain.enter(Stage::Waiting);
     let lease_until = Instant::now() + lease;
     drain.lock().lease_until = Some(lease_until);
-    while shared.tracker.detached() > 0 && Instant::now() < lease_until.min(end) {
+    while shared.tracker.detached() > 0
+        && shared.peers.takers() > 0
+        && Instant::now() < lease_until.min(end)
+    {
         tokio::time::sleep(LOOK).await;
     }
     shared.peers.known().await;

@@ -50,7 +50,9 @@ enum Command {
     Members {
         answer: oneshot::Sender<Vec<Member>>,
     },
-    Drain,
+    Drain {
+        told: oneshot::Sender<()>,
+    },
     /// To be told when all peers know all that this node has.
     Known {
         answer: oneshot::Sender<()>,
@@ -80,6 +82,8 @@ pub(crate) struct Peers(Arc<Shared>);
 struct Shared {
     commands: mpsc::Sender<Command>,
     linked: AtomicUsize,
+    /// Those of them that take clients; followed while this node drains.
+    takers: AtomicUsize,
     /// Per shard: how far all peers have had our feed, as the last barrier found.
     reached: Box<[AtomicU64]>,
     barriers_skipped: AtomicU64,
@@ -130,8 +134,11 @@ impl Peers {
 
     /// Tells the others that no clients are taken any more.
     pub(crate) async fn drain(&self) {
+        let (told, done) = oneshot::channel();
         // Without a driver there is nobody to tell.
-        drop(self.0.commands.send(Command::Drain).await);
+        if self.0.commands.send(Command::Drain { told }).await.is_ok() {
+            let _ = done.await;
+        }
     }
 
     /// Waits until all linked peers know all that this node has, for a second at most.
@@ -161,6 +168,11 @@ impl Peers {
 
     pub(crate) fn linked(&self) -> usize {
         self.0.linked.load(Ordering::Acquire)
+    }
+
+    /// Linked peers that take clients, once this node [drains](Self::drain).
+    pub(crate) fn takers(&self) -> usize {
+        self.0.takers.load(Ordering::Acquire)
     }
 
     /// The partition that is suspected, if one is.
@@ -232,6 +244,8 @@ struct Running {
     barrier_ids: u64,
     /// Who waits for the peers to know all that this node has.
     unknown: Vec<oneshot::Sender<()>>,
+    /// This node takes no clients any more.
+    drains: bool,
 }
 
 /// Why the driver ended; the node must end too.
@@ -265,6 +279,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
     let shared = Arc::new(Shared {
         commands,
         linked: AtomicUsize::new(0),
+        takers: AtomicUsize::new(0),
         reached: (0..driver.tracker.shards()).map(|_| AtomicU64::new(0)).collect(),
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(false),
@@ -279,6 +294,7 @@ pub(crate) fn start(driver: Driver) -> (Peers, impl Future<Output = DriverEnd> +
         barriers: BTreeMap::new(),
         barrier_ids: 0,
         unknown: Vec::new(),
+        drains: false,
     };
     (Peers(shared), running.run(received))
 }
@@ -290,6 +306,7 @@ pub(crate) fn alone(shards: u16, incarnation: u64) -> Peers {
     Peers(Arc::new(Shared {
         commands,
         linked: AtomicUsize::new(0),
+        takers: AtomicUsize::new(0),
         reached: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         barriers_skipped: AtomicU64::new(0),
         ready: watch::Sender::new(true),
@@ -490,7 +507,13 @@ impl Running {
                 // The one who asked may have gone.
                 drop(answer.send(members));
             }
-            Command::Drain => self.driver.cluster.drain(),
+            Command::Drain { told } => {
+                self.driver.cluster.drain();
+                self.drains = true;
+                self.drain();
+                // Whoever asked may have gone.
+                let _ = told.send(());
+            }
             Command::Known { answer } => self.unknown.push(answer),
             Command::Leave { lease, done } => {
                 self.driver.cluster.leave(lease, now);
@@ -511,6 +534,9 @@ impl Running {
             self.unknown.drain(..).for_each(|asked| {
                 let _ = asked.send(());
             });
+        }
+        if self.drains {
+            self.shared.takers.store(self.driver.cluster.takers(), Ordering::Release);
         }
         let stats = self.driver.cluster.stats();
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;

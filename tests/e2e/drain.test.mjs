@@ -103,6 +103,14 @@ story("who does not come back after a drain leaves when the lease is over", asyn
   await watched.lists(["bob"], { seconds: 6 });
 });
 
+story("a whole cluster that goes at once waits for nobody to come back", async (stage) => {
+  const nodes = await stage.cluster(3, { env: { WINGBEAT_DRAIN__LEASE: "60s", WINGBEAT_DRAIN__TIMEOUT: "80s" } });
+  for (const node of nodes) await (await stage.phoenix(node, { user: `on-${node.name}` })).join(ROOM);
+  const began = Date.now();
+  for (const { code } of await Promise.all(nodes.map((node) => node.stop()))) assert.equal(code, 0);
+  assert.ok(Date.now() - began < 30_000, "nobody waited for the lease");
+});
+
 story("a client of a lingering channel that loses its socket is missed only if it does not come back", async (stage) => {
   const config = `[[channel]]\ntopic = "room:*"\nlinger = "2s"\n`;
   const nodes = await stage.cluster(2, { config });
