@@ -25,8 +25,8 @@ impl Presence<'_> {
     /// let mut watch = node.presence().watch_prefix("room:");
     /// while let Some((topic, event)) = watch.next().await {
     ///     match event {
-    ///         PresenceEvent::State(state) => println!("{topic}: {state}"),
-    ///         PresenceEvent::Diff(diff) => println!("{topic} changes: {diff}"),
+    ///         PresenceEvent::State(state) => println!("{topic}: {state:?}"),
+    ///         PresenceEvent::Diff(diff) => println!("{topic} changes: {diff:?}"),
     ///     }
     /// }
     /// # }
