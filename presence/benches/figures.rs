@@ -203,7 +203,7 @@ impl Writer {
     fn put(&mut self, tenant: Tenant, topic: &Topic, item: usize) -> Result<Range, Failure> {
         let key = key(MANY + item);
         let len = u16::try_from(key.len())?.to_le_bytes();
-        let kv = [&[0], &len[..], key.as_bytes(), META].concat().into_boxed_slice();
+        let kv = [&len, key.as_bytes(), META].concat().into_boxed_slice();
         let (Tenant { slot, born }, value) = (tenant, Value::Presence { topic: 0, kv });
         let op = Op::Put { slot, seq: self.v + 1, born, value };
         Ok(self.range(vec![topic.clone()], op))
@@ -300,7 +300,7 @@ fn put(shard: &mut Shard, v: &mut u64, lot: Vec<(Topic, String)>) -> Result<(), 
     for (at, (topic, key)) in (0..).zip(lot) {
         let seq = from + u64::from(at) + 1;
         let len = u16::try_from(key.len())?.to_le_bytes();
-        let kv = [&[0], &len[..], key.as_bytes(), META].concat().into_boxed_slice();
+        let kv = [&len, key.as_bytes(), META].concat().into_boxed_slice();
         let value = Value::Presence { topic: at, kv };
         range.topics.push(topic);
         range.ops.push(Op::Put { slot: u32::try_from(seq - 1)?, seq, born: seq, value });

@@ -69,7 +69,7 @@ pub enum Value {
     Presence {
         /// Index into [`Range::topics`].
         topic: u32,
-        /// Flags (1 byte), the key's length (2 bytes, little endian), the key, the meta. Flag 1 says
+        /// The key's length (2 bytes, little endian), the key, the meta. The length's highest bit says
         /// that the entry is *detached*: its client's socket is gone. Then the sequence number that its
         /// reference is of (8 bytes, little endian) stands before the key.
         kv: Box<[u8]>,
@@ -200,8 +200,10 @@ impl Range {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair(pub(crate) Box<[u8]>);
 
-/// The flag of an entry whose client's socket is gone.
-const DETACHED: u8 = 1;
+/// Beside a key's length: the entry's client's socket is gone. No key is that long.
+const DETACHED: u16 = 1 << 15;
+
+const _: () = assert!(KEY_LEN_MAX < DETACHED as usize);
 
 impl Pair {
     /// The caller has checked the lengths.
@@ -215,11 +217,11 @@ impl Pair {
     }
 
     fn lay_out(key: &str, meta: &[u8], version: Option<u64>) -> Self {
-        let len = u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes();
+        let len = u16::try_from(key.len()).unwrap_or(DETACHED - 1);
+        let len = if version.is_some() { len | DETACHED } else { len }.to_le_bytes();
         let version = version.map(u64::to_le_bytes);
-        let flags = if version.is_some() { DETACHED } else { 0 };
         let version = version.as_ref().map_or(&[][..], |bytes| bytes);
-        Self([&[flags], &len[..], version, key.as_bytes(), meta].concat().into_boxed_slice())
+        Self([&len[..], version, key.as_bytes(), meta].concat().into_boxed_slice())
     }
 
     pub(crate) fn key(&self) -> &str {
@@ -255,17 +257,15 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(kv: &'a [u8]) -> Option<Self> {
-        let (flags, rest) = kv.split_first()?;
-        let (len, rest) = rest.split_first_chunk::<2>()?;
-        let (version, rest) = match *flags {
-            0 => (None, rest),
-            DETACHED => {
-                let (version, rest) = rest.split_first_chunk::<8>()?;
-                (Some(u64::from_le_bytes(*version)), rest)
-            }
-            _ => return None,
+        let (len, rest) = kv.split_first_chunk::<2>()?;
+        let len = u16::from_le_bytes(*len);
+        let (version, rest) = if len & DETACHED == 0 {
+            (None, rest)
+        } else {
+            let (version, rest) = rest.split_first_chunk::<8>()?;
+            (Some(u64::from_le_bytes(*version)), rest)
         };
-        let (key, meta) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        let (key, meta) = rest.split_at_checked(usize::from(len & !DETACHED))?;
         Some(Self { version, key, meta })
     }
 }
@@ -346,12 +346,11 @@ mod tests {
         refused(|r| r.topics = vec!["t".parse().unwrap(); 4], InvalidRange::Topics);
         let detached = |version| Pair::new("k", b"{}").detached(version).0.into_vec();
         let unsound = [
-            b"\x00\x01".to_vec(),
-            b"\x00\x02\x00a".to_vec(),
-            b"\x00\x01\x00\xff".to_vec(),
-            b"\x02\x01\x00a".to_vec(),
-            b"\x01\x01\x00a".to_vec(),
-            vec![0; 3 + META_LEN_MAX + 1],
+            b"\x01".to_vec(),
+            b"\x02\x00a".to_vec(),
+            b"\x01\x00\xff".to_vec(),
+            b"\x01\x80a".to_vec(),
+            vec![0; 2 + META_LEN_MAX + 1],
             detached(4),
             detached(6),
         ];

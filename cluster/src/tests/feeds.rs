@@ -95,7 +95,7 @@ fn a_replica_that_went_wrong_is_fetched_anew_after_a_digest() {
             slot: 9,
             seq: head + 1,
             born: head + 1,
-            value: Value::Presence { topic: 0, kv: (*b"\x00\x05\x00ghost{}").into() },
+            value: Value::Presence { topic: 0, kv: (*b"\x05\x00ghost{}").into() },
         }],
     };
     let forged = Message::Range(FeedRange { shard, epoch: 0, ack_now: false, range });

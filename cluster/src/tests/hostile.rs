@@ -193,7 +193,7 @@ fn number() -> impl Strategy<Value = u64> {
 
 fn op() -> impl Strategy<Value = Op> {
     let value = prop_oneof![
-        (0..3_u32, Just((*b"\x00\x01\x00x{}").into()))
+        (0..3_u32, Just((*b"\x01\x00x{}").into()))
             .prop_map(|(topic, kv)| Value::Presence { topic, kv }),
         (0..3_u64).prop_map(|hash| Value::Interest { hash }),
     ];

@@ -12,8 +12,8 @@ fn number() -> impl Strategy<Value = u64> {
 fn op() -> impl Strategy<Value = Op> {
     let slot = || prop_oneof![6 => 0..4_u32, 1 => (SLOTS_MAX - 1)..=SLOTS_MAX, 1 => any::<u32>()];
     let kv = prop_oneof![
-        3 => Just(b"\x00\x01\x00k{}".to_vec()),
-        2 => (0..4_u8).prop_map(|n| [b"\x01\x01\x00", &[n, 0, 0, 0, 0, 0, 0, 0][..], b"k{}"].concat()),
+        3 => Just(b"\x01\x00k{}".to_vec()),
+        2 => (0..4_u8).prop_map(|n| [b"\x01\x80", &[n, 0, 0, 0, 0, 0, 0, 0][..], b"k{}"].concat()),
         1 => prop::collection::vec(any::<u8>(), 0..8),
     ];
     let value = prop_oneof![

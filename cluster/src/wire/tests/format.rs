@@ -64,7 +64,7 @@ fn the_first_frame_of_a_link() {
 
 #[test]
 fn ranges() {
-    let kv: Box<[u8]> = (*b"\x00\x01\x00k{}").into();
+    let kv: Box<[u8]> = (*b"\x01\x00k{}").into();
     let range = Range {
         incarnation: 7,
         from: 10,
@@ -85,7 +85,7 @@ fn ranges() {
         b"\x01\x07room:\xc3\xa9",
         b"\x03",
         // Positions and sequence numbers as steps, births as ages.
-        b"\x00\x04\x01\x02\x00\x06\x00\x01\x00k{}",
+        b"\x00\x04\x01\x02\x00\x05\x01\x00k{}",
         b"\x01\x05\x02\x00\x06",
         b"\x02\x06\x07",
     ]
