@@ -335,6 +335,41 @@ impl Tracker {
         })
     }
 
+    /// Replaces the metas of this node's clients on a topic for which `change` gives another, and counts
+    /// them. It is asked anew about one that changed meanwhile.
+    pub(crate) fn update_where(
+        &self,
+        topic: &Topic,
+        mut change: impl FnMut(&str, &[u8]) -> Option<Vec<u8>>,
+    ) -> Result<usize, TrackError> {
+        let shard = self.shard_of(topic);
+        let mut changed = 0;
+        for id in self.with(shard, |shard| shard.own(topic)) {
+            let read = |shard: &Shard| {
+                let presence::Entry { key, meta, reference, .. } = shard.entry(id)?;
+                Some((key.to_owned(), meta.to_vec(), reference))
+            };
+            // What decides may take its time: not under the lock.
+            let mut now = self.with(shard, |shard| read(shard));
+            while let Some((key, meta, reference)) = now.take() {
+                let Some(new) = change(&key, &meta) else { break };
+                now = self.with(shard, |shard| {
+                    if shard.reference(id) != Some(reference) {
+                        return Ok(read(shard));
+                    }
+                    match shard.update(id, &new, self.clock.now()) {
+                        Ok(()) => changed += 1,
+                        // Its client has gone meanwhile.
+                        Err(TrackError::Unknown) => {}
+                        Err(error) => return Err(error),
+                    }
+                    Ok(None)
+                })?;
+            }
+        }
+        Ok(changed)
+    }
+
     /// The first topics with presences that start so, by name, with their counts.
     pub(crate) fn topics(&self, prefix: &str, limit: usize) -> BTreeMap<Topic, Count> {
         let mut first = BTreeMap::new();

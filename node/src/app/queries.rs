@@ -1,10 +1,12 @@
 //! What can be asked of presence beside lists: pages, counts, totals.
 
 use presence::{Count, Topic};
+use serde::Serialize;
 
 use super::{
-    Payload,
+    Payload, TrackError,
     handle::{LIST_MAX, Presence},
+    object,
 };
 use crate::tracker::PresenceTotals;
 
@@ -49,6 +51,45 @@ impl Presence<'_> {
     /// Takes a time proportional to the nodes that have clients there, not to the clients.
     pub fn counts(&self, topic: &Topic) -> Count {
         self.0.shared().tracker.count(topic)
+    }
+
+    /// Replaces the metas of this node's own clients on a topic, whoever tracks them, for which `change`
+    /// gives another, and says how many it were. It gets the key and the meta, without references.
+    ///
+    /// Clients of other nodes are changed there. What changes in between is asked about anew.
+    ///
+    /// ```
+    /// # fn run(node: &wingbeat::NodeHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use serde_json::{Value, json};
+    ///
+    /// let topic = "room:lobby".parse()?;
+    /// let muted = node.presence().update_where(&topic, |key, meta| {
+    ///     let mut meta: Value = meta.parse().ok()?;
+    ///     meta["muted"] = json!(true);
+    ///     key.starts_with("guest-").then_some(meta)
+    /// })?;
+    /// println!("{muted} guests are muted");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A meta is no object, or too long: that one and those after it stay as they were.
+    pub fn update_where<M: Serialize>(
+        &self,
+        topic: &Topic,
+        mut change: impl FnMut(&str, &Payload) -> Option<M>,
+    ) -> Result<usize, TrackError> {
+        let mut invalid = None;
+        let updated = self.0.shared().tracker.update_where(topic, |key, meta| {
+            if invalid.is_some() {
+                return None;
+            }
+            let meta = change(key, &Payload::raw_json(meta.to_vec()))?;
+            object(&meta).map_err(|error| invalid = Some(error)).ok()
+        })?;
+        invalid.map_or(Ok(updated), Err)
     }
 
     /// How much is listed, in all and by nodes.
@@ -97,6 +138,38 @@ mod tests {
         let all = Total { topics: 2, entries: 5 };
         let nodes = [(handle.name().clone(), all)].into();
         assert_eq!(presence.totals(), PresenceTotals { cluster: all, nodes });
+        node.stop().await;
+    }
+
+    #[tokio::test]
+    async fn metas_of_own_clients_are_changed_where_wanted() {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let node = Node::start(config).await.expect("a node");
+        let handle = node.handle();
+        let topic = "room".parse().expect("a topic");
+        let tracker = &handle.shared().tracker;
+        let track = |key| tracker.track(&topic, key, b"{\"n\":1}").expect("room");
+        let held: Vec<_> = ["ann", "bob", "cid"].map(track).into();
+        let meta = |key| {
+            let listed: serde_json::Value = handle.presence().list(&topic).parse().expect("JSON");
+            listed[key]["metas"][0]["n"].clone()
+        };
+        let mut asked = 0;
+        let change = |key: &str, meta: &Payload| {
+            asked += 1;
+            if asked == 1 {
+                // Its meta changes while it is decided about.
+                held.iter().for_each(|held| held.update(b"{\"n\":5}").expect("listed"));
+            }
+            let meta: serde_json::Value = meta.parse().expect("JSON");
+            let n = meta["n"].as_u64().expect("a number");
+            (key != "bob").then(|| serde_json::json!({ "n": n + 1 }))
+        };
+        assert_eq!(handle.presence().update_where(&topic, change).expect("objects"), 2);
+        assert_eq!(["ann", "bob", "cid"].map(meta), [6, 5, 6].map(serde_json::Value::from));
+        let no_object = handle.presence().update_where(&topic, |_, _| Some(1));
+        assert!(matches!(no_object, Err(TrackError::InvalidMeta)));
         node.stop().await;
     }
 }

@@ -131,6 +131,19 @@ impl Shard {
         self.slot_of(id).map(|slot| self.store.owners.me().refs.at(slot.version()))
     }
 
+    /// The own entries of a topic whose clients are there.
+    pub fn own(&self, topic: &Topic) -> Vec<EntryId> {
+        let index = &self.store.index;
+        let roster = index.id(topic).and_then(|id| index.roster(id));
+        let members = roster.map_or(&[][..], |roster| roster.members());
+        let own = members.iter().filter(|m| m.owner == OwnerId::SELF && !m.detached);
+        let id = |slot: u32| {
+            let serial = *self.own.serials.get(slot as usize)?;
+            Some(EntryId { slot, serial })
+        };
+        own.filter_map(|member| id(member.slot)).collect()
+    }
+
     /// The operation that made the entry's present version; [`Ref::of`] it is its reference.
     pub fn dot(&self, id: EntryId) -> Option<Dot<Actor>> {
         let owners = &self.store.owners;
