@@ -42,11 +42,10 @@ impl Cluster {
 
     /// Finds out anew whether a partition is suspected, after this node came, went or left.
     pub(crate) fn settle_partition(&mut self, ix: NodeIx, now: Time) {
-        let _ = if self.nodes.get(ix).is_some_and(is_missing) {
-            self.missing.insert(ix)
-        } else {
-            self.missing.remove(&ix)
-        };
+        self.missing.remove(&ix);
+        if self.nodes.get(ix).is_some_and(is_missing) {
+            self.missing.insert(ix);
+        }
         let missing = self.missing.first().and_then(|ix| self.nodes.get(*ix));
         match (self.suspected_since, missing) {
             (None, Some(missing)) => {

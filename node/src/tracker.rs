@@ -89,6 +89,9 @@ struct Seat {
 /// Rendered states kept per shard; beyond it they are rendered anew.
 const STATES_MAX: usize = 4096;
 
+/// Times that what decides about a meta is asked, while others change it meanwhile; then it stays theirs.
+const DECISIONS_MAX: usize = 16;
+
 /// Entries of the smallest state that is kept: smaller ones are rendered faster than found.
 const STATE_KEPT_MIN: usize = 16;
 
@@ -336,7 +339,7 @@ impl Tracker {
     }
 
     /// Replaces the metas of this node's clients on a topic for which `change` gives another, and counts
-    /// them. It is asked anew about one that changed meanwhile.
+    /// them. It is asked anew about one that changed meanwhile, [`DECISIONS_MAX`] times.
     pub(crate) fn update_where(
         &self,
         topic: &Topic,
@@ -351,7 +354,8 @@ impl Tracker {
             };
             // What decides may take its time: not under the lock.
             let mut now = self.with(shard, |shard| read(shard));
-            while let Some((key, meta, reference)) = now.take() {
+            for _ in 0..DECISIONS_MAX {
+                let Some((key, meta, reference)) = now.take() else { break };
                 let Some(new) = change(&key, &meta) else { break };
                 now = self.with(shard, |shard| {
                     if shard.reference(id) != Some(reference) {

@@ -1,11 +1,11 @@
-//! How long entries stay whose clients are gone.
+//! How long own entries stay whose clients are gone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use crate::{Time, owner::OwnerId};
+use crate::Time;
 
 /// The own entries that are detached, by slot.
 #[derive(Debug, Default)]
@@ -91,37 +91,6 @@ impl Leases {
     fn set(&mut self, slot: u32, lease: Lease) {
         self.by_slot.insert(slot, lease);
         self.queue.insert((lease.at(), slot));
-    }
-}
-
-/// Entries of owners that said goodbye whose clients have been seen elsewhere, by slot: none of them can
-/// take them off.
-#[derive(Debug, Default)]
-pub(crate) struct Moved {
-    by_slot: BTreeMap<(OwnerId, u32), Time>,
-    /// When to look at them.
-    queue: BTreeSet<(Time, (OwnerId, u32))>,
-}
-
-impl Moved {
-    /// The entry's client has been seen elsewhere: to be looked at at `at`, if not before.
-    pub(crate) fn note(&mut self, place: (OwnerId, u32), at: Time) {
-        if let Entry::Vacant(vacant) = self.by_slot.entry(place) {
-            vacant.insert(at);
-            self.queue.insert((at, place));
-        }
-    }
-
-    /// Takes an entry to look at.
-    pub(crate) fn pop_due(&mut self, now: Time) -> Option<(OwnerId, u32)> {
-        let first = *self.queue.first().filter(|(at, _)| *at <= now)?;
-        self.queue.remove(&first);
-        self.by_slot.remove(&first.1);
-        Some(first.1)
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.queue.first().map(|(at, _)| *at)
     }
 }
 

@@ -43,6 +43,7 @@
 
 mod config;
 mod counter;
+mod deadlines;
 mod differ;
 mod event;
 mod feed;
@@ -67,6 +68,7 @@ mod tests;
 pub use crdts::{self, Dot, VClock};
 
 pub use config::{Config, INTEREST_ALL, KEY_LEN_MAX, META_LEN_MAX, SLOTS_MAX};
+pub use deadlines::Deadlines;
 pub use event::{Change, Diff, Event};
 pub use range::{Bitmap, InvalidRange, Op, Range, Value};
 pub use reference::{Actor, Ref};

@@ -10,15 +10,12 @@ mod flaps;
 mod graves;
 mod leaving;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 pub(crate) use self::graves::Graves;
 use self::{flaps::Flaps, leaving::Leaving};
 use crate::{
-    Actor, Dot, Entry, NodeIx, Replica, Time,
+    Actor, Deadlines, Dot, Entry, NodeIx, Replica, Time,
     feed::{Feed, Held},
     reference::Refs,
 };
@@ -77,9 +74,7 @@ pub(crate) struct Owners {
     others: Vec<Option<Box<Owner>>>,
     by_ix: BTreeMap<NodeIx, OwnerId>,
     /// When owners that are being caught up with are shown at the latest.
-    deadlines: BTreeMap<OwnerId, Time>,
-    /// The same, by time.
-    due: BTreeSet<(Time, OwnerId)>,
+    deadlines: Deadlines<OwnerId>,
     /// When the leases of those that said goodbye are over.
     departed: BTreeMap<OwnerId, Time>,
     leaving: Leaving,
@@ -208,8 +203,7 @@ impl Owners {
             me: Owner::new(NodeIx::SELF, me, shard, Phase::Shown),
             others: Vec::new(),
             by_ix: BTreeMap::new(),
-            deadlines: BTreeMap::new(),
-            due: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             departed: BTreeMap::new(),
             leaving: Leaving::default(),
             epoch: 0,
@@ -317,19 +311,7 @@ impl Owners {
     /// Finds out anew when an owner is to be shown: what is known of it has changed.
     pub(crate) fn settle_deadline(&mut self, id: OwnerId) {
         let due = self.get(id).and_then(Owner::due);
-        let before = match due {
-            Some(at) => self.deadlines.insert(id, at),
-            None => self.deadlines.remove(&id),
-        };
-        if before == due {
-            return;
-        }
-        if let Some(at) = before {
-            self.due.remove(&(at, id));
-        }
-        if let Some(at) = due {
-            self.due.insert((at, id));
-        }
+        self.deadlines.set(id, due);
     }
 
     /// Another number than before when an owner may have been shown or hidden.
@@ -430,7 +412,7 @@ impl Owners {
 
     /// When the next owner has to be shown, caught up with or not, or freed.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let to_show = self.due.first().map(|(at, _)| *at);
+        let to_show = self.deadlines.next();
         let lapse = self.departed.values().min().copied();
         let width = |id: OwnerId| self.get(id).map_or(0, |owner| owner.feed.width());
         let leaving = self.leaving.since(|id| self.has_departed(id).then(|| width(id)));
@@ -439,7 +421,7 @@ impl Owners {
 
     /// Owners whose deadline has passed.
     pub(crate) fn overdue(&self, now: Time) -> Vec<OwnerId> {
-        self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+        self.deadlines.due(now)
     }
 }
 

@@ -121,7 +121,7 @@ impl Shard {
             owners.next_deadline(),
             self.interests.next_deadline(),
             self.store.leases.next_deadline(),
-            self.store.moved.next_deadline(),
+            self.store.moved.next(),
         ];
         deadlines.into_iter().flatten().min()
     }

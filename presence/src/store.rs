@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use crate::{
-    Config, Event, INTEREST_ALL, Replica, Time, Topic,
+    Config, Deadlines, Event, INTEREST_ALL, Replica, Time, Topic,
     counter::Counter,
     differ::{Differ, Old},
     feed::{Feed, Former, Held, Slot},
     index::{Index, Member, TopicId},
-    leases::{Leases, Moved},
+    leases::Leases,
     listed,
     owner::{OwnerId, Owners},
     range::{Bitmap, Pair},
@@ -31,7 +31,9 @@ pub(crate) struct Store {
     pub(crate) differ: Differ,
     pub(crate) counter: Counter,
     pub(crate) leases: Leases,
-    pub(crate) moved: Moved,
+    /// Entries of owners that said goodbye whose clients have been seen elsewhere: when to take them off, as
+    /// none of these owners can.
+    pub(crate) moved: Deadlines<(OwnerId, u32)>,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -53,7 +55,7 @@ impl Store {
             differ: Differ::default(),
             counter: Counter::default(),
             leases: Leases::default(),
-            moved: Moved::default(),
+            moved: Deadlines::default(),
             events: VecDeque::new(),
         }
     }
@@ -168,13 +170,8 @@ impl Store {
                 continue;
             }
             let here = (OwnerId::SELF, at);
-            let old = Old {
-                owner: me.ix,
-                incarnation,
-                born: seq,
-                reference: me.refs.at(slot.version()),
-                pair: pair.clone(),
-            };
+            let old = Old::of(me, (slot.born, slot.version()), pair.clone());
+            let old = Old { incarnation, born: seq, ..old };
             if let Some(pending) = differ.pending_mut(*topic, here) {
                 // The tenant that was told lives on under its new name.
                 if let Some(told) = pending
@@ -253,13 +250,7 @@ impl Store {
         let Held::Presence { pair, .. } = former.held else {
             return None;
         };
-        Some(Old {
-            owner: owner.ix,
-            incarnation: owner.replica.incarnation,
-            born: former.born,
-            reference: owner.refs.at(version),
-            pair,
-        })
+        Some(Old::of(owner, (former.born, version), pair))
     }
 
     /// How many entries with the key of this one another covers; `but` as for [`listed::covered`].
@@ -298,7 +289,7 @@ impl Store {
                 if other.owner == OwnerId::SELF && member.owner != OwnerId::SELF {
                     self.leases.retire(other.slot, retire_at);
                 } else if self.owners.has_departed(other.owner) {
-                    self.moved.note((other.owner, other.slot), retire_at);
+                    note_moved(&mut self.moved, (other.owner, other.slot), retire_at);
                 }
             }
         }
@@ -314,13 +305,7 @@ impl Store {
             let Some(owner) = self.owners.get(other.owner) else { continue };
             let Some(slot) = owner.feed.slot(other.slot) else { continue };
             let Held::Presence { pos, pair, .. } = &slot.held else { continue };
-            let old = Old {
-                owner: owner.ix,
-                incarnation: owner.replica.incarnation,
-                born: slot.born,
-                reference: owner.refs.at(slot.version()),
-                pair: pair.clone(),
-            };
+            let old = Old::of(owner, (slot.born, slot.version()), pair.clone());
             let told = self.index.set_told(topic, *pos, false);
             let is_present = self.owners.is_present(other.owner);
             self.differ.touch(topic, at, key, told.then_some(old), is_present, now);
@@ -335,7 +320,8 @@ impl Store {
     /// entry is.
     fn sift(&mut self, (who, at): (OwnerId, u32), now: Time) {
         if self.is_covered((who, at)) {
-            return self.moved.note((who, at), now + self.config.retire_after);
+            let retire_at = now + self.config.retire_after;
+            return note_moved(&mut self.moved, (who, at), retire_at);
         }
         let Some(owner) = self.owners.get_mut(who) else { return };
         let is_interest = |slot: &Slot| matches!(slot.held, Held::Interest { .. });
@@ -401,5 +387,12 @@ impl Store {
         if who != OwnerId::SELF && self.owners.is_news((who, ix), hash) {
             self.events.push_back(Event::Interest { owner: ix, hash, present });
         }
+    }
+}
+
+/// The first time at which the client of an entry was seen elsewhere counts.
+fn note_moved(moved: &mut Deadlines<(OwnerId, u32)>, place: (OwnerId, u32), retire_at: Time) {
+    if !moved.contains(place) {
+        moved.set(place, Some(retire_at));
     }
 }

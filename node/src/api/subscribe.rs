@@ -121,6 +121,15 @@ fn keep_alive() -> Interval {
     keep_alive
 }
 
+/// Tells the operator of a reader that was too slow.
+fn note_end(shared: &Shared, peer: SocketAddr, reason: CloseReason) {
+    if reason == CloseReason::Slow {
+        let node = &shared.name;
+        warn!(%node, %peer, "slow subscriber disconnected: it left limits.mailbox_bytes unread");
+        shared.stats.slow.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The events of some topics, encoded.
 struct Events {
     shared: Arc<Shared>,
@@ -223,11 +232,7 @@ impl Events {
 
     fn close(&mut self, reason: CloseReason) {
         self.done = true;
-        if reason == CloseReason::Slow {
-            let node = &self.shared.name;
-            warn!(%node, peer = %self.peer, "slow subscriber disconnected: it left limits.mailbox_bytes unread");
-            self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
-        }
+        note_end(&self.shared, self.peer, reason);
     }
 
     fn resync(&self, channel: u64) {

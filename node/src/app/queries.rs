@@ -56,7 +56,8 @@ impl Presence<'_> {
     /// Replaces the metas of this node's own clients on a topic, whoever tracks them, for which `change`
     /// gives another, and says how many it were. It gets the key and the meta, without references.
     ///
-    /// Clients of other nodes are changed there. What changes in between is asked about anew.
+    /// Clients of other nodes are changed there. What others change in between is asked
+    /// about anew, up to 16 times.
     ///
     /// ```
     /// # fn run(node: &wingbeat::NodeHandle) -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@ use crate::{
     feed::Held,
     index::{Member, Roster, TopicId},
     listed::{self, is_listed},
-    owner::{OwnerId, Owners},
+    owner::{Owner, OwnerId, Owners},
     range::Pair,
 };
 
@@ -17,6 +17,19 @@ pub(crate) struct Old {
     pub(crate) born: u64,
     pub(crate) reference: Ref,
     pub(crate) pair: Pair,
+}
+
+impl Old {
+    /// A tenant of an owner that was told as it is, or was; when it was (born, last changed).
+    pub(crate) fn of(owner: &Owner, (born, version): (u64, u64), pair: Pair) -> Self {
+        Self {
+            owner: owner.ix,
+            incarnation: owner.replica.incarnation,
+            born,
+            reference: owner.refs.at(version),
+            pair,
+        }
+    }
 }
 
 /// A diff being filled.

@@ -4,17 +4,16 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::Interval;
-use tracing::warn;
 
-use super::keep_alive;
-use crate::{node::Shared, prefix::PrefixFeed, pubsub::CloseReason};
+use super::{keep_alive, note_end};
+use crate::{node::Shared, prefix::PrefixFeed};
 
 /// The events.
 pub(super) struct PrefixEvents {
@@ -45,11 +44,7 @@ impl Stream for PrefixEvents {
         match feed.poll_next(cx) {
             Poll::Ready(Ok(events)) => Poll::Ready(Some(Ok(events))),
             Poll::Ready(Err(reason)) => {
-                if reason == CloseReason::Slow {
-                    let node = &self.shared.name;
-                    warn!(%node, peer = %self.peer, "slow subscriber disconnected: it left limits.mailbox_bytes unread");
-                    self.shared.stats.slow.fetch_add(1, Ordering::Relaxed);
-                }
+                note_end(&self.shared, self.peer, reason);
                 self.feed = None;
                 Poll::Ready(None)
             }
