@@ -2,7 +2,8 @@
 //!
 //! QUIC drops what its receiver has not read yet when a connection is closed, acknowledged or not.
 //! So who leaves ends its lanes and says goodbye, on a stream of its own: which lanes it used, and
-//! why it leaves. The peer closes the connection when it has read all of those to their ends.
+//! why it leaves. The peer closes the connection when it has read all of those to their ends, and
+//! knows of each answer it gave whether it was taken.
 
 use quinn::{ReadToEndError, RecvStream};
 

@@ -6,6 +6,7 @@ use quinn::{Connection, ReadExactError, RecvStream, VarInt};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
+    time::timeout,
 };
 
 use crate::{
@@ -20,6 +21,10 @@ use crate::{
     registry::Registry,
     request, tls,
 };
+
+/// How long the answers of a link that is down may take to learn what became of them: longer than
+/// any does unless the user has stopped reading its events.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the tasks of a link work with.
 #[derive(Clone)]
@@ -48,14 +53,12 @@ enum Done {
     Read(Lane),
     /// The peer said goodbye.
     Leaving(Goodbye),
-    /// A request of the peer is done with.
-    Answered,
     Other,
 }
 
 /// The peer's requests that are open, and how many may be.
 struct Requests {
-    open: u32,
+    open: JoinSet<()>,
     allowed: u32,
 }
 
@@ -108,7 +111,7 @@ impl Session {
         let connection = link.connection();
         let mut tasks = JoinSet::new();
         let mut ends = Ends::default();
-        let mut requests = Requests { open: 0, allowed: REQUESTS_FIRST };
+        let mut requests = Requests { open: JoinSet::new(), allowed: REQUESTS_FIRST };
         for lane in link.lanes() {
             let link = link.clone();
             tasks.spawn(async move { Ok(Done::Written(lane, lane::write(&link, lane).await?)) });
@@ -130,21 +133,31 @@ impl Session {
                 },
                 stream = connection.accept_bi() => match stream {
                     Ok((send, receive)) => {
-                        let answer = request::answer(link.clone(), send, receive, context.clone());
-                        tasks.spawn(async move { answer.await; Ok(Done::Answered) });
+                        requests.open.spawn(request::answer(
+                            link.clone(), send, receive, context.clone(),
+                        ));
                         requests.opened(connection);
                     }
                     Err(error) => link.end(close::down_reason(&error)),
                 },
                 Some(done) = tasks.join_next() => match done {
-                    Ok(Ok(Done::Answered)) => requests.open = requests.open.saturating_sub(1),
                     Ok(Ok(done)) => self.note(done, &mut ends, &mut tasks),
                     Ok(Err(reason)) => link.end(reason),
                     Err(error) => link.end(task_failure(error)),
                 },
+                Some(answered) = requests.open.join_next() => if let Err(error) = answered {
+                    link.end(task_failure(error));
+                },
+            }
+            // Who leaves has said of each answer whether it took it, and that may come after the goodbye.
+            if requests.open.is_empty()
+                && let Some(reason) = ends.reason()
+            {
+                link.end(reason);
             }
         }
         tasks.shutdown().await;
+        requests.settle().await;
         link.clear();
         link.down().cloned().unwrap_or(DownReason::Internal("no reason".into()))
     }
@@ -152,7 +165,7 @@ impl Session {
     /// Notes how a task ended; says goodbye after the last writer, leaves after the last reader.
     fn note(&self, done: Done, ends: &mut Ends, tasks: &mut JoinSet<Result<Done, DownReason>>) {
         match done {
-            Done::Answered | Done::Other => return,
+            Done::Other => {}
             Done::Read(lane) => drop(ends.read.insert(lane)),
             Done::Leaving(goodbye) => ends.goodbye = Some(goodbye),
             Done::Written(lane, used) => {
@@ -169,20 +182,33 @@ impl Session {
                 }
             }
         }
-        if let Some(reason) = ends.goodbye.as_ref().and_then(|it| it.fulfilled(ends.read)) {
-            self.link.end(reason);
-        }
+    }
+}
+
+impl Ends {
+    /// Why the link ends, once the peer has said goodbye and all its lanes have been read.
+    fn reason(&self) -> Option<DownReason> {
+        self.goodbye.as_ref().and_then(|goodbye| goodbye.fulfilled(self.read))
     }
 }
 
 impl Requests {
     /// One more is open. The peer gets room for twice as many before it has to wait.
     fn opened(&mut self, connection: &Connection) {
-        self.open += 1;
-        if self.open > self.allowed / 2 && self.allowed < REQUESTS_MAX {
+        let half = usize::try_from(self.allowed / 2).unwrap_or(usize::MAX);
+        if self.open.len() > half && self.allowed < REQUESTS_MAX {
             self.allowed = (self.allowed * 2).min(REQUESTS_MAX);
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.allowed));
         }
+    }
+
+    /// Lets each answer learn what became of it, now that the connection is closed. One that was cut
+    /// short could not tell, though its asker may have said so before.
+    async fn settle(mut self) {
+        // Not in time: the rest is cut short.
+        let _ =
+            timeout(SETTLE_TIMEOUT, async { while self.open.join_next().await.is_some() {} }).await;
+        self.open.shutdown().await;
     }
 }
 

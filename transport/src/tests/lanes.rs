@@ -277,3 +277,53 @@ async fn what_became_of_an_answer_is_unknown_once_the_link_is_down() {
     let fate = timeout(PATIENCE, sent.fate()).await.expect("the link is down");
     assert_eq!(fate, Fate::Unknown);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_says_of_each_answer_that_it_was_not_taken() {
+    const MANY: usize = 300;
+    for _ in 0..10 {
+        let (a, to_b, b, _) = pair().await;
+        let mut requests = requests(b);
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..MANY {
+            let link = to_b.clone();
+            asked.spawn(async move { link.ask(Bytes::new()).await.map(drop) });
+        }
+        let mut held = Vec::new();
+        while held.len() < MANY {
+            held.push(requests.recv().await.expect("a request"));
+        }
+        let leaving = tokio::spawn(async move {
+            asked.shutdown().await;
+            a.transport.close("stopping", PATIENCE).await;
+        });
+        // Some answers go before the peer hears that nobody wants them, some while it leaves, some after.
+        let mut sent = Vec::new();
+        for reply in held {
+            sent.push(reply.send(Bytes::from_static(b"answer")).expect("not too long"));
+            tokio::task::yield_now().await;
+        }
+        for sent in sent {
+            let fate = timeout(PATIENCE, sent.fate()).await.expect("the asker says so");
+            assert_eq!(fate, Fate::NotTaken);
+        }
+        leaving.await.expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_says_of_each_answer_that_it_was_taken() {
+    for _ in 0..20 {
+        let (a, to_b, b, _) = pair().await;
+        let mut requests = requests(b);
+        let asker = tokio::spawn(async move {
+            to_b.ask(Bytes::new()).await.expect("an answer").take();
+            a.transport.close("stopping", PATIENCE).await;
+        });
+        let reply = requests.recv().await.expect("a request");
+        let sent = reply.send(Bytes::from_static(b"answer")).expect("not too long");
+        let fate = timeout(PATIENCE, sent.fate()).await.expect("the asker says so");
+        assert_eq!(fate, Fate::Taken);
+        asker.await.expect("no panic");
+    }
+}
