@@ -1,7 +1,8 @@
 //! Presence of all topics whose names start alike, for one reader.
 //!
 //! Each topic is watched from its first client on: its state, then its changes, as server-sent events.
-//! A topic that has emptied is let go once there are twice as many as before.
+//! A topic that has emptied is let go once there are twice as many as before. Those that there is no room
+//! for are left out, which the reader is told, until others have emptied.
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +21,20 @@ use crate::{
         Subscription,
     },
     tracker::{Hears, Observation, Openings, State, TOPICS_MAX},
-    wire_format::encode_sse,
+    wire_format::{encode_sse, encode_sse_of_prefix},
 };
 
 /// Topics below which nothing is let go.
 const SWEEP_MIN: usize = 64;
 
+/// Events, once topics are left out, until those that are followed are looked through again: that costs
+/// a little for each.
+const SWEEP_EVERY: usize = TOPICS_MAX / 8;
+
 /// What comes of the topics of one prefix.
 pub(crate) struct PrefixFeed {
     shared: Arc<Shared>,
+    prefix: Box<str>,
     openings: Openings,
     topics: Topics,
     mailbox: Arc<Mailbox>,
@@ -43,8 +49,12 @@ struct Topics {
     last_channel: u64,
     /// With so many, those that have emptied are let go.
     sweep_at: usize,
-    /// Topics that there was no room for since they were looked through.
-    refused: usize,
+    /// There was no room for one.
+    left_out: bool,
+    /// What the reader was told of that.
+    told_left_out: bool,
+    /// Events since then, or since they were looked through.
+    told: usize,
 }
 
 struct Followed {
@@ -58,6 +68,7 @@ impl PrefixFeed {
         Self {
             openings: shared.tracker.openings(prefix, &mailbox),
             shared: Arc::clone(shared),
+            prefix: prefix.into(),
             topics: Topics { sweep_at: SWEEP_MIN, ..Topics::default() },
             _listed: shared.mailboxes.add(&mailbox),
             mailbox,
@@ -75,13 +86,15 @@ impl PrefixFeed {
                 Poll::Ready(Control::Joined { .. } | Control::Called { .. }) | Poll::Pending => {}
             }
             // What is not read yet makes further states wait.
-            if !self.mailbox.has_unread()
-                && let Some(topic) = self.openings.next()
-            {
-                self.follow(&topic);
-                continue;
+            if !self.mailbox.has_unread() {
+                if let Some(topic) = self.openings.next() {
+                    self.follow(&topic);
+                    continue;
+                }
+                self.tell_left_out();
             }
             if let Some(events) = self.mailbox.pop() {
+                self.told();
                 return Poll::Ready(Ok(events));
             }
             if control.is_pending() {
@@ -90,8 +103,38 @@ impl PrefixFeed {
         }
     }
 
+    /// Whether all topics of the prefix are followed, as far as the reader was told.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.topics.told_left_out
+    }
+
+    /// Tells the reader whether topics are left out, if that has changed.
+    fn tell_left_out(&mut self) {
+        let left_out = self.topics.left_out || self.openings.has_more();
+        if left_out == self.topics.told_left_out {
+            return;
+        }
+        self.topics.told_left_out = left_out;
+        self.topics.told = 0;
+        push(&self.mailbox, encode_sse_of_prefix(&self.prefix, !left_out, TOPICS_MAX));
+    }
+
+    /// An event more. Who empties tells it by one, so now and then there may be room for what was left out.
+    fn told(&mut self) {
+        self.topics.told += 1;
+        if self.topics.told_left_out && self.topics.told >= SWEEP_EVERY {
+            self.topics.sweep(&self.shared);
+            self.topics.left_out = false;
+            self.openings.look_again();
+        }
+    }
+
     fn follow(&mut self, topic: &Topic) {
-        if self.topics.channels.contains_key(topic) || !self.topics.has_room(&self.shared) {
+        if self.topics.channels.contains_key(topic) {
+            return;
+        }
+        if !self.topics.has_room(&self.shared) {
+            self.topics.left_out = true;
             return;
         }
         self.topics.last_channel += 1;
@@ -134,24 +177,20 @@ impl PrefixFeed {
 impl Topics {
     /// Whether one more can be followed, perhaps as others have emptied.
     fn has_room(&mut self, shared: &Shared) -> bool {
-        let is_full = self.channels.len() >= TOPICS_MAX;
-        if is_full {
-            self.refused += 1;
-        }
-        // Looking through all of them costs a little for each.
-        let sweeps = if is_full {
-            self.refused % (TOPICS_MAX / 8) == 1
-        } else {
-            self.channels.len() >= self.sweep_at
-        };
-        if sweeps {
-            let closed = |topic: &Topic| shared.tracker.is_closed(topic);
-            for (_, channel) in self.channels.extract_if(.., |topic, _| closed(topic)) {
-                self.followed.remove(&channel);
-            }
-            self.sweep_at = (self.channels.len() * 2).max(SWEEP_MIN);
+        if !self.told_left_out && !self.left_out && self.channels.len() >= self.sweep_at {
+            self.sweep(shared);
         }
         self.channels.len() < TOPICS_MAX
+    }
+
+    /// Lets those go that have emptied.
+    fn sweep(&mut self, shared: &Shared) {
+        let closed = |topic: &Topic| shared.tracker.is_closed(topic);
+        for (_, channel) in self.channels.extract_if(.., |topic, _| closed(topic)) {
+            self.followed.remove(&channel);
+        }
+        self.sweep_at = (self.channels.len() * 2).clamp(SWEEP_MIN, TOPICS_MAX);
+        self.told = 0;
     }
 }
 
@@ -162,7 +201,10 @@ impl Drop for PrefixFeed {
 }
 
 fn tell(mailbox: &Arc<Mailbox>, topic: &Topic, state: &State) {
-    let frame = encode_sse(topic.as_str(), state.event, &state.payload);
+    push(mailbox, encode_sse(topic.as_str(), state.event, &state.payload));
+}
+
+fn push(mailbox: &Arc<Mailbox>, event: Bytes) {
     // Whoever reads it is woken: there is nothing to flush. One that overflows ends.
-    let _ = mailbox.push_reply([frame], &mut Flush::new());
+    let _ = mailbox.push_reply([event], &mut Flush::new());
 }

@@ -133,6 +133,14 @@ pub(crate) fn encode_sse(topic: &str, event: &str, payload: &[u8]) -> Bytes {
     frame.into()
 }
 
+/// The server-sent event that says whether all topics of a prefix are followed.
+pub(crate) fn encode_sse_of_prefix(prefix: &str, complete: bool, limit: usize) -> Bytes {
+    let mut frame = b"event: presence_prefix\ndata: {\"prefix\":".to_vec();
+    push_json_string(&mut frame, prefix);
+    frame.extend_from_slice(format!(",\"complete\":{complete},\"limit\":{limit}}}\n\n").as_bytes());
+    frame.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,8 +16,8 @@ impl Presence<'_> {
     /// Follows who comes to the topics whose names start with `prefix`, and goes.
     ///
     /// Of each topic with clients the state comes first, then its changes. What comes of two topics is in no
-    /// order. At most 10,000 topics are followed at a time: one more is left out until one of them has
-    /// emptied, and it has too. Each costs as much as a watch of its own, so follow what you need.
+    /// order. At most 10,000 topics are followed at a time, see [`PrefixWatch::is_complete`]. Each costs as
+    /// much as a watch of its own, so follow what you need.
     ///
     /// ```
     /// # use wingbeat::{NodeHandle, PresenceEvent};
@@ -58,6 +58,13 @@ impl PrefixWatch {
             let events = std::str::from_utf8(&events).ok()?;
             self.ready.extend(events.split_terminator("\n\n").filter_map(read));
         }
+    }
+
+    /// Whether all topics with clients are followed. False while there are over 10,000: further ones are left
+    /// out until others have emptied, and 1,250 more events have come. It tells of the time of the last event
+    /// that [`next`](Self::next) gave, or of a little later.
+    pub fn is_complete(&self) -> bool {
+        self.feed.is_complete()
     }
 }
 
@@ -141,6 +148,37 @@ mod tests {
         assert_eq!(next(&mut watch).await, "room:a +ann");
         node.stop().await;
         assert_eq!(watch.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn topics_that_are_left_out_are_told_and_come_once_there_is_room() {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let node = Node::start(config).await.expect("a node");
+        let handle = node.handle();
+        let track = |n: usize| {
+            let topic = format!("room:{n:05}").parse().expect("a topic");
+            handle.shared().tracker.track(&topic, "ann", b"{}").expect("room")
+        };
+        let mut anns: Vec<_> = (0..10_001).map(track).collect();
+        let mut watch = handle.presence().watch_prefix("room:");
+        for n in 0..10_000 {
+            assert_eq!(next(&mut watch).await, format!("room:{n:05} =ann"));
+        }
+        assert!(!watch.is_complete());
+        for n in 0..=1_250 {
+            assert!(n < 1_250, "what was left out comes");
+            drop(anns.remove(0));
+            if next(&mut watch).await == "room:10000 =ann" {
+                break;
+            }
+        }
+        for n in [20_000, 20_001] {
+            anns.push(track(n));
+            while next(&mut watch).await != format!("room:{n} =ann") {}
+        }
+        assert!(watch.is_complete());
+        node.stop().await;
     }
 
     #[tokio::test]

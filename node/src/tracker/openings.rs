@@ -30,6 +30,8 @@ struct Pending {
     topics: BTreeSet<Topic>,
     /// There were too many.
     missed: bool,
+    /// There were, when all were looked at.
+    has_more: bool,
 }
 
 /// Keeps the topics of a prefix coming. Dropping it ends that.
@@ -63,13 +65,14 @@ impl Tracker {
         for shard in 0..self.shards() {
             self.with(shard, |shard| {
                 let mut pending = lock(&follower.pending);
-                for topic in shard.known_topics(&follower.prefix).take(TOPICS_MAX) {
+                for topic in shard.known_topics(&follower.prefix).take(TOPICS_MAX + 1) {
                     pending.add(topic);
                 }
             });
         }
-        // Those that are left out are for who has room.
-        lock(&follower.pending).missed = false;
+        let mut pending = lock(&follower.pending);
+        // The others are for who has room, and looks again.
+        pending.has_more = std::mem::take(&mut pending.missed);
     }
 
     /// A topic has got its first client.
@@ -105,11 +108,21 @@ impl Openings {
         let next = pending.topics.pop_first();
         if next.is_none() && pending.missed {
             drop(pending);
-            self.tracker.look(&self.follower);
+            self.look_again();
             pending = lock(&self.follower.pending);
             return pending.topics.pop_first();
         }
         next
+    }
+
+    /// Gives all topics that there are, once more.
+    pub(crate) fn look_again(&self) {
+        self.tracker.look(&self.follower);
+    }
+
+    /// Whether there were more topics than are given, when all were looked at.
+    pub(crate) fn has_more(&self) -> bool {
+        lock(&self.follower.pending).has_more
     }
 }
 
