@@ -413,18 +413,30 @@ impl Model {
         self.nodes.iter_mut().for_each(|node| node.flush(self.now));
     }
 
+    /// Each has what the others have. Returns whether all show each other.
+    fn exchange(&mut self, max_bytes: usize) -> bool {
+        let mut all_shown = true;
+        for (at, of) in pairs() {
+            self.tell(at, of, News::Up { direct: true, age: 0 });
+            self.tell(at, of, News::Head);
+            let [to, from] = self.nodes.get_disjoint_mut([at, of]).unwrap();
+            let to = (&mut to.shard, ix(of));
+            pull(to, (&from.shard, NodeIx::SELF), max_bytes, self.now);
+            all_shown &= self.nodes[at].shard.position(ix(of)).unwrap().visible;
+        }
+        all_shown
+    }
+
     fn agree(&mut self, max_bytes: usize) {
-        for at in 0..NODES {
-            for of in (0..NODES).filter(|of| *of != at) {
-                self.tell(at, of, News::Up { direct: true, age: 0 });
-                self.tell(at, of, News::Head);
-                let [to, from] = self.nodes.get_disjoint_mut([at, of]).unwrap();
-                let to = (&mut to.shard, ix(of));
-                pull(to, (&from.shard, NodeIx::SELF), max_bytes, self.now);
-                let position = self.nodes[at].shard.position(ix(of)).unwrap();
-                assert!(position.visible && position.is_current());
-                assert_eq!(position.checksum, self.nodes[of].shard.checksum());
-            }
+        if !self.exchange(max_bytes) {
+            // Those that were up and down again and again are held back, for so long at most.
+            self.wait(5);
+            self.exchange(max_bytes);
+        }
+        for (at, of) in pairs() {
+            let position = self.nodes[at].shard.position(ix(of)).unwrap();
+            assert!(position.visible && position.is_current());
+            assert_eq!(position.checksum, self.nodes[of].shard.checksum());
         }
         for t in (0..TOPICS).map(topic) {
             let own = |node: &Node| -> Vec<_> {
@@ -442,6 +454,11 @@ impl Model {
             }
         }
     }
+}
+
+/// Every node and each of its peers.
+fn pairs() -> impl Iterator<Item = (usize, usize)> {
+    (0..NODES).flat_map(|at| (0..NODES).map(move |of| (at, of))).filter(|(at, of)| at != of)
 }
 
 proptest! {
