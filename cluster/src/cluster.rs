@@ -209,8 +209,10 @@ impl Cluster {
             }
             Some(Message::PullEnd(pull)) => self.handle_pull_end(ix, pull),
             Some(Message::Relayed(relayed)) => self.handle_relayed(ix, relayed, shards, now)?,
+            Some(Message::Departed(departed)) => self.handle_departed(ix, departed, shards, now),
             Some(Message::Draining) => self.handle_draining(ix),
             Some(Message::Leave(lease)) => {
+                self.relay_leave(ix, lease);
                 self.handle_leave(ix, Duration::from_millis(lease), shards, now);
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     link::Link,
     membership::Notice,
     node::{Doubt, Node, State},
+    relay::Source,
     wire::{Identity, MemberRecord, Message},
 };
 
@@ -194,17 +195,19 @@ impl Cluster {
 
     /// Membership takes a node for dead. Where there is a link to it, that is asked first: who was
     /// on the other side of a split takes all on this side for dead, and says so until they deny it.
+    /// Where its feeds are relayed, it may have said goodbye to the relay, which passes that on.
     fn doubt(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
         let linked = node.link.as_ref().is_some_and(|link| link.synced);
-        if !linked || node.left || node.state != State::Up {
+        let is_relayed = matches!(node.source, Source::Pulled { .. });
+        if !(linked || is_relayed) || node.left || node.state != State::Up {
             self.member_down(ix, Down::Unreachable, shards, now);
         } else if node.doubt.is_none() {
             self.ask(ix, now);
         }
     }
 
-    /// Whatever comes over the link is an answer.
+    /// Whatever comes over the link is an answer. Without a link there is none.
     fn ask(&mut self, ix: NodeIx, now: Time) {
         let decide_at = now + self.membership.probe_rtt;
         if let Some(node) = self.nodes.get_mut(ix) {
@@ -220,6 +223,14 @@ impl Cluster {
         if node.link.as_ref().is_some_and(|link| link.heard_at >= doubt.asked_at) {
             self.ask(ix, now);
         } else {
+            self.member_down(ix, Down::Unreachable, shards, now);
+        }
+    }
+
+    /// Nobody speaks for a node any more that has no link to us: membership is right, if it takes it for
+    /// dead.
+    pub(crate) fn end_doubt(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
+        if self.nodes.get(ix).is_some_and(|node| node.doubt.is_some() && node.link.is_none()) {
             self.member_down(ix, Down::Unreachable, shards, now);
         }
     }

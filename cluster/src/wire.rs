@@ -34,7 +34,7 @@ pub use self::{
 };
 pub(crate) use self::{
     range::FeedRange,
-    relay::{Pull, PullAnswer, Relayed},
+    relay::{Departed, Pull, PullAnswer, Relayed},
     swim::{Identity, MemberRecord, NameKey, SwimCodec},
 };
 use crate::error::WireError;
@@ -86,6 +86,7 @@ mod kind {
     pub(super) const SESSION_ANSWER: u8 = 0x24;
     /// From here on, kinds that a receiver may ignore.
     pub(super) const IGNORABLE: u8 = 0x80;
+    pub(super) const DEPARTED: u8 = 0x81;
 }
 
 /// What one node says to another, but for broadcasts.
@@ -121,6 +122,8 @@ pub(crate) enum Message {
     PullEnd(u64),
     /// Operations of another node's feed, which the receiver has pulled.
     Relayed(Relayed),
+    /// A node whose feeds the receiver has pulled said goodbye to the sender.
+    Departed(Departed),
     /// Further members that the sender knows, behind its sync.
     Members(Vec<MemberRecord>),
 }
@@ -213,6 +216,7 @@ impl Message {
             Self::Pull(pull) => frame(kind::PULL, pull, &[]),
             Self::PullAnswer(answer) => frame(kind::PULL_ANSWER, answer, &[]),
             Self::PullEnd(pull) => frame(kind::PULL_END, pull, &[]),
+            Self::Departed(departed) => frame(kind::DEPARTED, departed, &[]),
             Self::Members(members) => frame(kind::MEMBERS, members, &[]),
             Self::Relayed(relayed) => relayed.feed.encode(kind::RELAYED, relayed.pull),
         }
@@ -257,6 +261,7 @@ impl Message {
             }
             kind::MEMBERS => Self::Members(parts.whole("members")?),
             kind::LEAVE => Self::Leave(parts.whole("leave")?),
+            kind::DEPARTED => Self::Departed(parts.whole("departed")?),
             other => return ignorable(other).map(|()| None),
         }))
     }

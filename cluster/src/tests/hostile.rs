@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::{
-    Digest, FeedRange, MemberRecord, Message, Nack, Positions, Pull, PullAnswer, Relayed, Sums,
-    Sync,
+    Departed, Digest, FeedRange, MemberRecord, Message, Nack, Positions, Pull, PullAnswer, Relayed,
+    Sums, Sync,
 };
 use presence::{Bitmap, Op, Range, Value};
 
@@ -285,6 +285,7 @@ fn relay_forgery() -> impl Strategy<Value = Message> {
         (0..4_u64, prop::option::of(positions()))
             .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
         (0..4_u64).prop_map(Message::PullEnd),
+        (0..4_u64, any::<u64>()).prop_map(|(id, lease)| Message::Departed(Departed { id, lease })),
         (0..4_u64, forged_range())
             .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),
     ]

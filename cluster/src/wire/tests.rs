@@ -107,6 +107,7 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), prop::option::of(prop::collection::vec(any::<u64>(), 0..20)))
             .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
         any::<u64>().prop_map(Message::PullEnd),
+        any::<(u64, u64)>().prop_map(|(id, lease)| Message::Departed(Departed { id, lease })),
         prop::collection::vec(record(), 0..5).prop_map(Message::Members),
         (any::<u64>(), feed_range())
             .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),
@@ -249,7 +250,7 @@ fn decode_all(frame: &Bytes) {
 
 #[test]
 fn kinds_of_a_later_release_are_ignored_from_0x80_on() {
-    for kind in 0x80..=0xff {
+    for kind in (0x80..=0xff).filter(|kind| *kind != kind::DEPARTED) {
         let frame = framed(kind, b"whatever", b"follows");
         assert_eq!(Message::decode(&frame), Ok(None));
         assert_eq!(decode_broadcast(&frame), Ok(None));

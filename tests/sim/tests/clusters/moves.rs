@@ -90,6 +90,38 @@ fn a_goodbye_leaves_a_lease_to_those_who_are_still_on_their_way() {
     assert_eq!(world.keys(1, ROOM), ["u0", "u1", "u2"]);
 }
 
+/// One of the others has no link to the node that goes: it hears the goodbye from who has one.
+#[test]
+fn a_goodbye_goes_round_a_missing_link() {
+    for seed in 90..110 {
+        // So that what others gossip may come before what the relay says.
+        let weather = Weather { delay: (200, 15_000), ..Weather::default() };
+        let mut world = with_users(World::new(seed, 4, weather));
+        world.cut(0, 2);
+        world.cut(2, 0);
+        world.run_for(seconds(7));
+        let client = world.clients(0)[0];
+        world.lose(0, client, LEASE);
+        world.run_for(millis(100));
+        world.expect_keys_to_stay();
+        world.retire(0, seconds(10));
+        for _ in 0..98 {
+            for node in 1..4 {
+                let listed = world.keys(node, ROOM);
+                assert_eq!(listed, ["u0", "u1", "u2", "u3"], "seed {seed}: n{node}");
+                assert_eq!(world.suspects(node), None, "seed {seed}: n{node}");
+            }
+            world.run_for(millis(100));
+        }
+        check_quiet(&world);
+        check_i6_observers(&mut world);
+        world.run_for(millis(400));
+        for node in 1..4 {
+            assert_eq!(world.keys(node, ROOM), ["u1", "u2", "u3"], "seed {seed}: n{node}");
+        }
+    }
+}
+
 /// Who does not come back leaves when the lease is over, and nobody before.
 #[test]
 fn the_lease_of_who_does_not_come_back_ends() {
