@@ -63,6 +63,8 @@ struct Member {
     region: Option<String>,
     version: Option<String>,
     linked: bool,
+    /// Who relays its presences, where there is no link.
+    via: Option<String>,
     rtt_ms: Option<f64>,
     queued_bytes: u64,
     presence_lag: u64,
@@ -131,18 +133,44 @@ impl Member {
             None => absent(),
         };
         let itself = self.state == "self";
+        let link = match self.via {
+            Some(relay) if !self.linked => format!("via {relay}"),
+            _ => answer((!itself).then_some(self.linked)),
+        };
         [
             self.name,
             self.state,
             named(self.address),
             named(self.region),
             named(self.version),
-            answer((!itself).then_some(self.linked)),
+            link,
             self.rtt_ms.map_or_else(absent, |ms| format!("{ms:.1} ms")),
             self.queued_bytes.to_string(),
             self.presence_lag.to_string(),
             self.presences.to_string(),
             answer(self.agreement),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_relays_a_node_without_a_link_is_shown() {
+        let link = |state: &str, linked: bool, via: Option<&str>| {
+            let member = json!({
+                "name": "n1", "state": state, "linked": linked, "via": via, "queued_bytes": 0, "presence_lag": 0,
+            });
+            let member: Member = serde_json::from_value(member).expect("a member");
+            member.cells()[5].clone()
+        };
+        assert_eq!(link("up", true, None), "yes");
+        assert_eq!(link("up", false, Some("n2")), "via n2");
+        assert_eq!(link("down", false, None), "no");
+        assert_eq!(link("self", false, None), "-");
     }
 }
