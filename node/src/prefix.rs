@@ -54,7 +54,7 @@ struct Topics {
     /// What the reader was told of that.
     told_left_out: bool,
     /// Events since then, or since they were looked through.
-    told: usize,
+    events: usize,
 }
 
 struct Followed {
@@ -94,7 +94,7 @@ impl PrefixFeed {
                 self.tell_left_out();
             }
             if let Some(events) = self.mailbox.pop() {
-                self.told();
+                self.note_event();
                 return Poll::Ready(Ok(events));
             }
             if control.is_pending() {
@@ -115,14 +115,14 @@ impl PrefixFeed {
             return;
         }
         self.topics.told_left_out = left_out;
-        self.topics.told = 0;
+        self.topics.events = 0;
         push(&self.mailbox, encode_sse_of_prefix(&self.prefix, !left_out, TOPICS_MAX));
     }
 
     /// An event more. Who empties tells it by one, so now and then there may be room for what was left out.
-    fn told(&mut self) {
-        self.topics.told += 1;
-        if self.topics.told_left_out && self.topics.told >= SWEEP_EVERY {
+    fn note_event(&mut self) {
+        self.topics.events += 1;
+        if self.topics.told_left_out && self.topics.events >= SWEEP_EVERY {
             self.topics.sweep(&self.shared);
             self.topics.left_out = false;
             self.openings.look_again();
@@ -190,7 +190,7 @@ impl Topics {
             self.followed.remove(&channel);
         }
         self.sweep_at = (self.channels.len() * 2).clamp(SWEEP_MIN, TOPICS_MAX);
-        self.told = 0;
+        self.events = 0;
     }
 }
 
