@@ -13,6 +13,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use crate::{
     barrier::Barriers,
     config::Config,
+    departures::Departures,
     error::WireError,
     event::Event,
     link::{Lane, Link},
@@ -66,6 +67,7 @@ pub struct Cluster {
     pub(crate) pulls: u64,
     /// Those that last, with the nodes whose feeds they bring.
     pub(crate) pulling: BTreeMap<u64, NodeIx>,
+    pub(crate) departures: Departures,
     /// This node takes no clients any more.
     draining: bool,
     rng: StdRng,
@@ -99,6 +101,7 @@ impl Cluster {
             suspected_since: None,
             pulls: 0,
             pulling: BTreeMap::new(),
+            departures: Departures::default(),
             draining: false,
             rng,
             config,
@@ -144,6 +147,7 @@ impl Cluster {
         if self.draining {
             self.send_control(ix, &Message::Draining);
         }
+        self.tell_departures(ix, now);
         Some(ix)
     }
 
@@ -209,11 +213,10 @@ impl Cluster {
             }
             Some(Message::PullEnd(pull)) => self.handle_pull_end(ix, pull),
             Some(Message::Relayed(relayed)) => self.handle_relayed(ix, relayed, shards, now)?,
-            Some(Message::Departed(departed)) => self.handle_departed(ix, departed, shards, now),
+            Some(Message::Departed(departed)) => self.handle_departed(departed, shards, now),
             Some(Message::Draining) => self.handle_draining(ix),
             Some(Message::Leave(lease)) => {
-                self.relay_leave(ix, lease);
-                self.handle_leave(ix, Duration::from_millis(lease), shards, now);
+                self.hear_leave(ix, lease, shards, now);
             }
         }
         Ok(())
@@ -389,7 +392,7 @@ impl Cluster {
         self.queue_control(ix, message.encode());
     }
 
-    fn send_control_to_all(&mut self, message: &Message) {
+    pub(crate) fn send_control_to_all(&mut self, message: &Message) {
         let frame = message.encode();
         let linked: Vec<NodeIx> = self.linked().collect();
         for ix in linked {

@@ -276,7 +276,10 @@ impl Cluster {
         let incarnation = sums.incarnation;
         let mut wrong = false;
         for (shard, &(head, checksum)) in (0..self.config.shards).zip(&sums.feeds) {
-            let position = shards.with(shard, |s| s.position(ix));
+            let position = shards.with(shard, |s| {
+                s.saw_head(ix, incarnation, head, now);
+                s.position(ix)
+            });
             let Some(at) = position.filter(|at| at.incarnation == incarnation) else { continue };
             if self.refetching.contains(&(ix, shard)) {
                 continue;

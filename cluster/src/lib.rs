@@ -3,6 +3,7 @@
 //! - [`Cluster`] composes the rest. Read its type documentation first: it says how to drive it.
 //! - `membership`: who is alive, by SWIM (Das, Gupta, Motivala 2002) as the crate foca speaks it.
 //! - `node`, `member`: the other nodes under small numbers; how they come, go and are forgotten.
+//! - `departures`: goodbyes, and how those hear of them whom they did not reach.
 //! - `link`: what went over the link to a peer and what came over it.
 //! - `feeds`: our feeds of presence and interest to the peers, theirs to us, and the digests that
 //!   check both. The replication itself is the crate [`presence`]; this one moves its ranges.
@@ -18,6 +19,7 @@ mod agenda;
 mod barrier;
 mod cluster;
 mod config;
+mod departures;
 mod error;
 mod event;
 mod feeds;

@@ -10,7 +10,6 @@ use crate::{
     link::Link,
     membership::Notice,
     node::{Doubt, Node, State},
-    relay::Source,
     wire::{Identity, MemberRecord, Message},
 };
 
@@ -54,6 +53,7 @@ impl Cluster {
             node.left = false;
             node.agrees = None;
         }
+        let is_back_on_its_link = node.state != State::Up && node.link.is_some();
         node.replica = replica.clone();
         node.state = State::Up;
         if let Some(address) = address {
@@ -61,6 +61,10 @@ impl Cluster {
         }
         for shard in 0..self.config.shards {
             shards.with(shard, |shard| shard.member_up(ix, replica, direct, now));
+        }
+        if is_back_on_its_link {
+            // It is shown once all that it speaks of is here.
+            self.send_control(ix, &Message::DigestRequest);
         }
         self.want_relay(ix, now + self.config.relay_after);
         self.settle_partition(ix, now);
@@ -195,12 +199,10 @@ impl Cluster {
 
     /// Membership takes a node for dead. Where there is a link to it, that is asked first: who was
     /// on the other side of a split takes all on this side for dead, and says so until they deny it.
-    /// Where its feeds are relayed, it may have said goodbye to the relay, which passes that on.
+    /// Where there is none, it may have said goodbye to somebody, who passes that on.
     fn doubt(&mut self, ix: NodeIx, shards: &mut impl Shards, now: Time) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
-        let linked = node.link.as_ref().is_some_and(|link| link.synced);
-        let is_relayed = matches!(node.source, Source::Pulled { .. });
-        if !(linked || is_relayed) || node.left || node.state != State::Up {
+        if node.left || node.state != State::Up {
             self.member_down(ix, Down::Unreachable, shards, now);
         } else if node.doubt.is_none() {
             self.ask(ix, now);

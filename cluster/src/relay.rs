@@ -5,7 +5,7 @@
 //! A pull is its own epoch: what an earlier one still brings is ignored. The bulk lane is in order, so
 //! nothing of a pull is missing while its link lives.
 
-use std::{collections::BTreeSet, hash::Hasher as _, time::Duration};
+use std::{collections::BTreeSet, hash::Hasher as _};
 
 use bytes::Bytes;
 use presence::{Applied, NodeIx, NodeName, Rejection, Time};
@@ -15,7 +15,7 @@ use crate::{
     cluster::{Cluster, Shards},
     error::WireError,
     node::{Node, State},
-    wire::{Departed, FeedRange, Message, Pull, PullAnswer, Relayed},
+    wire::{FeedRange, Message, Pull, PullAnswer, Relayed},
 };
 
 /// Where a node's feeds come from.
@@ -140,17 +140,6 @@ impl Cluster {
             }
         }
         None
-    }
-
-    /// A node whose feeds are pulled says goodbye: membership alone would make a crash of it.
-    pub(crate) fn relay_leave(&mut self, owner: NodeIx, lease: u64) {
-        let Some(node) = self.nodes.get_mut(owner) else { return };
-        for ix in std::mem::take(&mut node.pullers) {
-            let relay = self.nodes.link_mut(ix).and_then(|link| link.relays.remove(&owner));
-            if let Some(Relay { pull: id, .. }) = relay {
-                self.send_control(ix, &Message::Departed(Departed { id, lease }));
-            }
-        }
     }
 
     /// This node cannot relay the feeds of another any more: whoever pulls them must ask elsewhere.
@@ -342,20 +331,6 @@ impl Cluster {
             Applied::Rejected(_) => {}
         }
         Ok(())
-    }
-
-    /// A node whose feeds a peer relays has said goodbye to it.
-    pub(crate) fn handle_departed(
-        &mut self,
-        from: NodeIx,
-        departed: Departed,
-        shards: &mut impl Shards,
-        now: Time,
-    ) {
-        let Some((ix, _)) = self.pulled(from, departed.id) else { return };
-        self.handle_leave(ix, Duration::from_millis(departed.lease), shards, now);
-        // There is no link whose end would do it.
-        self.forget(ix, shards, now);
     }
 
     /// The node whose feeds a peer relays to us under this number.

@@ -34,7 +34,7 @@ pub use self::{
 };
 pub(crate) use self::{
     range::FeedRange,
-    relay::{Departed, Pull, PullAnswer, Relayed},
+    relay::{Pull, PullAnswer, Relayed},
     swim::{Identity, MemberRecord, NameKey, SwimCodec},
 };
 use crate::error::WireError;
@@ -122,7 +122,7 @@ pub(crate) enum Message {
     PullEnd(u64),
     /// Operations of another node's feed, which the receiver has pulled.
     Relayed(Relayed),
-    /// A node whose feeds the receiver has pulled said goodbye to the sender.
+    /// A node said goodbye to the sender.
     Departed(Departed),
     /// Further members that the sender knows, behind its sync.
     Members(Vec<MemberRecord>),
@@ -176,6 +176,15 @@ pub(crate) struct Digest {
 pub(crate) struct Sums {
     pub(crate) incarnation: u64,
     pub(crate) feeds: Vec<(u64, u64)>,
+}
+
+/// A run of a node that is gone for good.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(crate) struct Departed {
+    pub(crate) name: String,
+    pub(crate) incarnation: u64,
+    /// What is left of the lease of its entries, in milliseconds; 0 is none.
+    pub(crate) lease: u64,
 }
 
 // === encoding ===

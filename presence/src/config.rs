@@ -44,9 +44,12 @@ pub struct Config {
     /// The shortest time between two [`crate::Event::Count`] of one topic; the first change after a
     /// pause is told at once. Default 1 s.
     pub count_interval: Duration,
-    /// How long an owner that came up may stay hidden while it is being caught up with.
-    /// Default 1 s.
+    /// How long an owner that came up may stay hidden while it is being caught up with, from when it is
+    /// known how far. Default 1 s.
     pub reveal_timeout: Duration,
+    /// How long it may while nothing is heard of its log: what is here would show those who left
+    /// meanwhile. Default 5 s.
+    pub unheard_timeout: Duration,
     /// How long an owner that goes down and up again and again may be held hidden. Zero shows it as
     /// soon as it is caught up with. Default 5 s.
     pub hold_down_max: Duration,
@@ -78,6 +81,7 @@ impl Default for Config {
             flush_interval_max: Duration::from_millis(100),
             count_interval: Duration::from_secs(1),
             reveal_timeout: Duration::from_secs(1),
+            unheard_timeout: Duration::from_secs(5),
             hold_down_max: Duration::from_secs(5),
             retire_after: Duration::from_secs(1),
             diff_events_max: 1000,

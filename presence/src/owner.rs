@@ -139,11 +139,16 @@ impl Owner {
         Some(ready.max(self.held_until))
     }
 
-    /// Notes a head that a range, perhaps of a third node, speaks of.
-    pub(crate) fn hear(&mut self, head: u64) {
+    /// Notes a head that a range, perhaps of a third node, speaks of. Once one is known, the owner is shown
+    /// by `show_by`, caught up with or not.
+    pub(crate) fn hear(&mut self, head: u64, show_by: Time) {
         self.head_seen = self.head_seen.max(head);
         match &mut self.phase {
-            Phase::Hidden { heard: target } | Phase::CatchingUp { target, .. } => {
+            Phase::Hidden { heard } => drop(heard.get_or_insert(self.head_seen)),
+            Phase::CatchingUp { target, .. } => {
+                if target.is_none() {
+                    self.show_by = self.show_by.min(show_by);
+                }
                 target.get_or_insert(self.head_seen);
             }
             Phase::Shown | Phase::Departed => {}
@@ -151,8 +156,8 @@ impl Owner {
     }
 
     /// Notes the head that the owner itself speaks of: it has to be reached before it is shown.
-    pub(crate) fn hear_directly(&mut self, head: u64) {
-        self.hear(head);
+    pub(crate) fn hear_directly(&mut self, head: u64, show_by: Time) {
+        self.hear(head, show_by);
         match &mut self.phase {
             Phase::Hidden { heard: target } | Phase::CatchingUp { target, .. } => {
                 *target = Some(self.head_seen);
@@ -441,14 +446,14 @@ mod tests {
         let mut owners = owners();
         let (_, owner) = owners.other(NodeIx(3)).unwrap();
         assert!(!owner.is_shown() && !owner.is_caught_up());
-        owner.hear(5);
+        owner.hear(5, Time::ZERO);
         assert!(!owner.is_caught_up());
         owner.feed.advance(5, 0);
         assert!(owner.is_caught_up());
         // What others say does not move the goal, what the owner says does.
-        owner.hear(9);
+        owner.hear(9, Time::ZERO);
         assert!(owner.is_caught_up());
-        owner.hear_directly(9);
+        owner.hear_directly(9, Time::ZERO);
         assert!(!owner.is_caught_up());
     }
 

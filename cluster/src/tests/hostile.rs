@@ -285,7 +285,9 @@ fn relay_forgery() -> impl Strategy<Value = Message> {
         (0..4_u64, prop::option::of(positions()))
             .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
         (0..4_u64).prop_map(Message::PullEnd),
-        (0..4_u64, any::<u64>()).prop_map(|(id, lease)| Message::Departed(Departed { id, lease })),
+        (0..4_usize, 9..12_u64, any::<u64>()).prop_map(|(node, incarnation, lease)| {
+            Message::Departed(Departed { name: format!("n{node}"), incarnation, lease })
+        }),
         (0..4_u64, forged_range())
             .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),
     ]

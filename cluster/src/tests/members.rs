@@ -143,6 +143,34 @@ fn the_entries_of_a_node_that_says_goodbye_stay_for_their_lease() {
     assert_eq!((net.keys(0, "room").len(), net.keys(2, "room").len()), (0, 0));
 }
 
+/// What a node knows of those that are down says nothing of what it lists.
+#[test]
+fn nodes_agree_when_they_list_the_same() {
+    let agree = |net: &mut Net| -> Vec<Option<bool>> {
+        let nodes = [0, 2];
+        let others = |net: &mut Net, at| net.members(at).into_iter().filter(|m| m.up && m.linked);
+        nodes
+            .into_iter()
+            .flat_map(|at| others(net, at).map(|m| m.agrees).collect::<Vec<_>>())
+            .collect()
+    };
+    let mut net = Net::together(3, &config());
+    net.track(1, "room", "ann");
+    net.pass(Duration::from_secs(30));
+    assert!(agree(&mut net).iter().all(|agrees| *agrees == Some(true)));
+    // One of them never hears of the last change of a node that crashes.
+    net.shut(1, 2);
+    net.track(1, "room", "bob");
+    net.pump();
+    assert_eq!((net.keys(0, "room").len(), net.keys(2, "room").len()), (2, 1));
+    net.unlink(0, 1);
+    net.unlink(1, 2);
+    net.shut(1, 0);
+    net.pass(Duration::from_secs(60));
+    assert_eq!((net.keys(0, "room").len(), net.keys(2, "room").len()), (0, 0));
+    assert_eq!(agree(&mut net), [Some(true), Some(true)]);
+}
+
 #[test]
 fn a_goodbye_is_not_that_of_the_next_run_which_others_know_first() {
     let mut net = Net::together(3, &config());

@@ -27,15 +27,6 @@ pub(crate) struct PullAnswer {
     pub(crate) heads: Option<Vec<u64>>,
 }
 
-/// The owner of the feeds that were pulled is going for good.
-#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
-pub(crate) struct Departed {
-    /// The pull, which ends.
-    pub(crate) id: u64,
-    /// What is left of the lease of its entries, in milliseconds; 0 is none.
-    pub(crate) lease: u64,
-}
-
 /// Operations of a feed that was pulled.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Relayed {

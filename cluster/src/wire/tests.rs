@@ -107,7 +107,9 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), prop::option::of(prop::collection::vec(any::<u64>(), 0..20)))
             .prop_map(|(id, heads)| Message::PullAnswer(PullAnswer { id, heads })),
         any::<u64>().prop_map(Message::PullEnd),
-        any::<(u64, u64)>().prop_map(|(id, lease)| Message::Departed(Departed { id, lease })),
+        ("[a-z]{1,8}", any::<(u64, u64)>()).prop_map(|(name, (incarnation, lease))| {
+            Message::Departed(Departed { name, incarnation, lease })
+        }),
         prop::collection::vec(record(), 0..5).prop_map(Message::Members),
         (any::<u64>(), feed_range())
             .prop_map(|(pull, feed)| Message::Relayed(Relayed { pull, feed })),

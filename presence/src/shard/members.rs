@@ -35,7 +35,7 @@ impl Shard {
     /// A node is up; `direct` when it said so itself, over its own link.
     ///
     /// A node is hidden until its log reaches the head heard of it, or for
-    /// [`crate::Config::reveal_timeout`]; one that comes up for the third time in a minute and more
+    /// [`crate::Config::reveal_timeout`] from then, or for [`crate::Config::unheard_timeout`]; one that comes up for the third time in a minute and more
     /// often for 1, 2, 4, … seconds at least, see [`crate::Config::hold_down_max`].
     pub fn member_up(&mut self, ix: NodeIx, replica: &Replica, direct: bool, now: Time) -> Up {
         if ix == NodeIx::SELF {
@@ -59,8 +59,13 @@ impl Shard {
         if let Some((who, owner)) = self.store.owners.other(ix)
             && let Phase::Hidden { heard } = owner.phase()
         {
-            owner.note_return(now, self.store.config.hold_down_max);
-            let deadline = now + self.store.config.reveal_timeout;
+            let config = &self.store.config;
+            owner.note_return(now, config.hold_down_max);
+            let deadline = now
+                + match heard {
+                    Some(_) => config.reveal_timeout,
+                    None => config.unheard_timeout,
+                };
             let phase = Phase::CatchingUp { target: heard, frozen: false };
             self.store.owners.set_phase(who, phase, Some(deadline));
             self.show_if_caught_up(who, now);
@@ -117,20 +122,22 @@ impl Shard {
 
     /// A node speaks of the head of its own log: it is shown once that is reached.
     pub fn saw_head(&mut self, ix: NodeIx, incarnation: u64, head: u64, now: Time) {
+        let show_by = now + self.store.config.reveal_timeout;
         if let Some((who, owner)) = self.store.owners.other(ix)
             && owner.replica.incarnation == incarnation
         {
-            owner.hear_directly(head);
+            owner.hear_directly(head, show_by);
             self.show_if_caught_up(who, now);
         }
     }
 
     /// Another node speaks of the head of an owner's log.
     pub fn heard_head(&mut self, ix: NodeIx, incarnation: u64, head: u64, now: Time) {
+        let show_by = now + self.store.config.reveal_timeout;
         if let Some((who, owner)) = self.store.owners.other(ix)
             && owner.replica.incarnation == incarnation
         {
-            owner.hear(head);
+            owner.hear(head, show_by);
             self.show_if_caught_up(who, now);
         }
     }
@@ -217,7 +224,7 @@ impl Shard {
     }
 
     fn insert(&mut self, ix: NodeIx, replica: &Replica, now: Time) {
-        let deadline = now + self.store.config.reveal_timeout;
+        let deadline = now + self.store.config.unheard_timeout;
         self.store.owners.insert(ix, replica.clone(), deadline);
     }
 

@@ -4,6 +4,8 @@ use super::Shard;
 use crate::{
     Actor, NodeIx, Time, VClock,
     crdts::CmRDT as _,
+    index::Roster,
+    listed,
     owner::OwnerId,
     range::{InvalidRange, Op, Pair, Range, Value},
     store::Tenant,
@@ -93,11 +95,25 @@ impl Shard {
         })
     }
 
-    /// Adds the positions of all owners, this node's own too, to a clock over all shards.
+    /// Adds the positions of all owners of which entries may be listed, this node's own too, to a clock
+    /// over all shards: equal ones list the same.
+    ///
+    /// Takes a time proportional to the owners; while some have said goodbye and left entries, to the topics
+    /// and these entries.
     pub fn clock(&self, into: &mut VClock<Actor>) {
-        let owners = &self.store.owners;
-        for owner in owners.all() {
+        let (owners, index) = (&self.store.owners, &self.store.index);
+        for owner in owners.all().filter(|owner| owner.is_shown()) {
             into.apply(owners.dot(owner, owner.feed.v()));
+        }
+        for id in owners.departed() {
+            let rosters = || index.with_prefix("", None).filter(|roster| roster.has_owner(id));
+            let is_listed = |roster: &Roster| {
+                let mut left = roster.members().iter().filter(|member| member.owner == id);
+                left.any(|member| listed::is_listed(owners, roster, member))
+            };
+            if let Some(owner) = owners.get(id).filter(|_| rosters().any(is_listed)) {
+                into.apply(owners.dot(owner, owner.feed.v()));
+            }
         }
     }
 
@@ -114,6 +130,7 @@ impl Shard {
 
     /// Brings an owner's log forward by a range, from the owner itself or from any other replica.
     pub fn apply(&mut self, ix: NodeIx, range: Range, now: Time) -> Applied {
+        let show_by = now + self.store.config.reveal_timeout;
         let Some((who, owner)) = self.store.owners.other(ix) else {
             return Applied::Rejected(Rejection::UnknownOwner);
         };
@@ -124,7 +141,7 @@ impl Shard {
         if let Err(why) = range.validate() {
             return Applied::Rejected(why.into());
         }
-        owner.hear(range.head);
+        owner.hear(range.head, show_by);
         let (v, clearing) = (owner.feed.v(), owner.clearing);
         let applied = if range.to <= v {
             Applied::Duplicate

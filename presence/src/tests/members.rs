@@ -268,7 +268,7 @@ fn a_large_node_that_is_forgotten_is_gone_at_once_and_freed_little_by_little() {
     leaves.dedup();
     assert_eq!((told, leaves.len()), (before, before));
     assert_eq!(viewer.poll_timeout(), Some(ms(13)));
-    assert!(drain(&mut viewer, ms(1010)).is_empty());
+    assert!(drain(&mut viewer, ms(5010)).is_empty());
     assert_eq!(viewer.poll_timeout(), None);
 }
 

@@ -42,7 +42,8 @@ fn control_frames() {
     check(&Message::PullAnswer(answer), 0x0c, b"\x01\x01\x02\x06\x00", b"");
     check(&Message::PullAnswer(PullAnswer { id: 2, heads: None }), 0x0c, b"\x02\x00", b"");
     check(&Message::PullEnd(3), 0x0d, b"\x03", b"");
-    check(&Message::Departed(Departed { id: 3, lease: 15_000 }), 0x81, b"\x03\xfb\x98\x3a", b"");
+    let departed = Departed { name: "n1".to_owned(), incarnation: 3, lease: 15_000 };
+    check(&Message::Departed(departed), 0x81, b"\x02n1\x03\xfb\x98\x3a", b"");
     let members = vec![MemberRecord { identity: identity(), incarnation: 4, state: 1 }];
     let header = [b"\x01", IDENTITY, b"\x04\x01"].concat();
     check(&Message::Members(members), 0x0f, &header, b"");

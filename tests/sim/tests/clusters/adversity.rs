@@ -334,14 +334,20 @@ fn subscribe_during_flood() {
     world.settle_and_check(seconds(1));
 }
 
-/// A node that stops leaves no ghosts, also with those it had no link to: who relays it says so to them,
-/// membership where nobody does yet.
+/// A node that stops leaves no ghosts, also with those it had no link to: who heard its goodbye says so to
+/// them, and membership to those that are further away.
 #[test]
 fn a_goodbye_reaches_those_without_a_link() {
-    for without in [millis(500), seconds(8)] {
+    for (without, cuts) in [
+        (millis(500), [(1, 3), (1, 3), (1, 3)]),
+        (seconds(8), [(1, 3), (1, 3), (1, 3)]),
+        (seconds(8), [(1, 3), (1, 0), (2, 3)]),
+    ] {
         let mut world = cluster_with_users(15, 4);
-        world.cut(1, 3);
-        world.cut(3, 1);
+        for (a, b) in cuts {
+            world.cut(a, b);
+            world.cut(b, a);
+        }
         world.run_for(without);
         check_i4_agreement(&mut world);
         world.stop(1);

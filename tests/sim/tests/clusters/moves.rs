@@ -90,35 +90,72 @@ fn a_goodbye_leaves_a_lease_to_those_who_are_still_on_their_way() {
     assert_eq!(world.keys(1, ROOM), ["u0", "u1", "u2"]);
 }
 
-/// One of the others has no link to the node that goes: it hears the goodbye from who has one.
+/// A node ends before its client is back, with a lease: nobody takes the client off the list meanwhile, or
+/// suspects a partition.
+fn goes_while(mut world: World, away: impl FnOnce(&mut World)) {
+    let seed = world.seed();
+    away(&mut world);
+    let client = world.clients(0)[0];
+    world.lose(0, client, LEASE);
+    world.run_for(millis(100));
+    world.expect_keys_to_stay();
+    world.retire(0, seconds(10));
+    for _ in 0..98 {
+        for node in 1..4 {
+            let listed = world.keys(node, ROOM);
+            assert_eq!(listed, ["u0", "u1", "u2", "u3"], "seed {seed}: n{node}");
+            assert_eq!(world.suspects(node), None, "seed {seed}: n{node}");
+        }
+        world.run_for(millis(100));
+    }
+    check_quiet(&world);
+    check_i6_observers(&mut world);
+    // Each counts from when it heard of it.
+    world.run_for(seconds(3));
+    for node in 1..4 {
+        assert_eq!(world.keys(node, ROOM), ["u1", "u2", "u3"], "seed {seed}: n{node}");
+    }
+}
+
+/// One of the others has no link to the node that goes: it hears the goodbye from those who have one.
 #[test]
 fn a_goodbye_goes_round_a_missing_link() {
-    for seed in 90..110 {
-        // So that what others gossip may come before what the relay says.
+    for (seed, before) in (90..110).flat_map(|seed| [(seed, millis(500)), (seed, seconds(7))]) {
+        // So that what others gossip may come before what they say.
         let weather = Weather { delay: (200, 15_000), ..Weather::default() };
-        let mut world = with_users(World::new(seed, 4, weather));
-        world.cut(0, 2);
-        world.cut(2, 0);
-        world.run_for(seconds(7));
-        let client = world.clients(0)[0];
-        world.lose(0, client, LEASE);
-        world.run_for(millis(100));
-        world.expect_keys_to_stay();
-        world.retire(0, seconds(10));
-        for _ in 0..98 {
-            for node in 1..4 {
-                let listed = world.keys(node, ROOM);
-                assert_eq!(listed, ["u0", "u1", "u2", "u3"], "seed {seed}: n{node}");
-                assert_eq!(world.suspects(node), None, "seed {seed}: n{node}");
-            }
-            world.run_for(millis(100));
-        }
-        check_quiet(&world);
-        check_i6_observers(&mut world);
-        world.run_for(millis(400));
-        for node in 1..4 {
-            assert_eq!(world.keys(node, ROOM), ["u1", "u2", "u3"], "seed {seed}: n{node}");
-        }
+        goes_while(with_users(World::new(seed, 4, weather)), |world| {
+            world.cut(0, 2);
+            world.cut(2, 0);
+            world.run_for(before);
+        });
+    }
+}
+
+/// One of the others stands still while the node goes: it hears the goodbye when it goes on.
+#[test]
+fn a_goodbye_is_told_to_who_was_asleep() {
+    for seed in 110..120 {
+        goes_while(cluster_with_users(seed, 4), |world| {
+            world.run_for(millis(100 * (seed - 110)));
+            world.pause(2, millis(1500));
+        });
+    }
+}
+
+/// Of a node that goes while another one is cut off, that one hears once it is back: it does not go on
+/// waiting for it.
+#[test]
+fn a_goodbye_is_told_to_who_was_cut_off() {
+    let mut world = cluster_with_users(120, 4);
+    world.partition(&[&[0, 1, 3], &[2]]);
+    world.run_for(seconds(10));
+    world.retire(0, seconds(1));
+    world.run_for(seconds(10));
+    world.heal();
+    world.run_for(seconds(10));
+    for node in 1..4 {
+        assert_eq!(world.suspects(node), None, "n{node}");
+        assert_eq!(world.keys(node, ROOM), ["u1", "u2", "u3"], "n{node}");
     }
 }
 

@@ -88,3 +88,34 @@ fn a_heal_hides_nobody_who_was_never_apart() {
         world.settle_and_check(seconds(15));
     }
 }
+
+/// Only one node of the other side can reach the one that was alone; the others hear that it lives before
+/// anything of its feeds can come. Nobody is shown who left meanwhile.
+#[test]
+fn who_left_in_a_partition_is_not_shown_by_those_that_have_no_link_yet() {
+    for seed in 40..60 {
+        let mut world = cluster_with_users(seed, 4);
+        let gone = world.join(3, ROOM, "gone").expect("room");
+        world.run_for(seconds(1));
+        world.partition(&[&[0, 1, 2], &[3]]);
+        world.run_for(seconds(8));
+        world.leave(3, gone);
+        let before: Vec<usize> = (0..3).map(|node| world.told_joins(node, ROOM).len()).collect();
+        world.heal();
+        for other in [1, 2] {
+            world.cut(3, other);
+            world.cut(other, 3);
+        }
+        for _ in 0..400 {
+            world.run_for(millis(20));
+            for node in 0..3 {
+                let listed = world.keys(node, ROOM);
+                assert!(!listed.contains(&"gone".to_owned()), "seed {seed}: n{node}");
+            }
+        }
+        for node in 0..3 {
+            let told = &world.told_joins(node, ROOM)[before[node]..];
+            assert_eq!(told, ["u3"], "seed {seed}: n{node}");
+        }
+    }
+}
