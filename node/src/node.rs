@@ -459,10 +459,15 @@ fn listeners(
 /// sent away, whether or not somebody looks at [`Node::ended`].
 async fn until_it_ends(task: Vital, shared: Arc<Shared>, stop: watch::Sender<bool>) -> NodeEnd {
     let end = AssertUnwindSafe(task).catch_unwind().await.unwrap_or(NodeEnd::Panicked);
-    if !matches!(end, NodeEnd::Drained) && !stop.send_replace(true) {
-        error!(node = %shared.name, "the node ends: {end}");
-        shared.mailboxes.close(CloseReason::Shutdown).await;
+    if matches!(end, NodeEnd::Drained) {
+        return end;
     }
+    if stop.send_replace(true) {
+        // It ends as the node does: why that is, another task says.
+        return std::future::pending().await;
+    }
+    error!(node = %shared.name, "the node ends: {end}");
+    shared.mailboxes.close(CloseReason::Shutdown).await;
     end
 }
 

@@ -5,8 +5,8 @@
 //! for are left out, which the reader is told, until others have emptied.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
@@ -82,7 +82,10 @@ impl PrefixFeed {
             let control = self.mailbox.poll_control(cx);
             match control {
                 Poll::Ready(Control::Close(reason)) => return Poll::Ready(Err(reason)),
-                Poll::Ready(Control::Resync { channel }) => self.resync(channel),
+                Poll::Ready(Control::Resync { channel }) => {
+                    self.resync(channel);
+                    self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+                }
                 Poll::Ready(Control::Joined { .. } | Control::Called { .. }) | Poll::Pending => {}
             }
             // What is not read yet makes further states wait.
@@ -123,7 +126,7 @@ impl PrefixFeed {
     fn note_event(&mut self) {
         self.topics.events += 1;
         if self.topics.told_left_out && self.topics.events >= SWEEP_EVERY {
-            self.topics.sweep(&self.shared);
+            self.sweep();
             self.topics.left_out = false;
             self.openings.look_again();
         }
@@ -133,7 +136,10 @@ impl PrefixFeed {
         if self.topics.channels.contains_key(topic) {
             return;
         }
-        if !self.topics.has_room(&self.shared) {
+        if self.topics.sweep_is_due() {
+            self.sweep();
+        }
+        if self.topics.channels.len() >= TOPICS_MAX {
             self.topics.left_out = true;
             return;
         }
@@ -160,6 +166,21 @@ impl PrefixFeed {
         }
     }
 
+    /// Lets those go that have emptied. Those whose last diff is on its way, or did not fit, stay until the
+    /// next time: the reader has yet to be told.
+    fn sweep(&mut self) {
+        let stale: BTreeSet<u64> = self.mailbox.stale().into_iter().collect();
+        let (topics, tracker) = (&mut self.topics, &self.shared.tracker);
+        let is_told = |topic: &Topic, channel: &mut u64| {
+            !stale.contains(channel) && tracker.is_closed(topic) && tracker.has_published(topic)
+        };
+        for (_, channel) in topics.channels.extract_if(.., is_told) {
+            topics.followed.remove(&channel);
+        }
+        topics.sweep_at = (topics.channels.len() * 2).clamp(SWEEP_MIN, TOPICS_MAX);
+        topics.events = 0;
+    }
+
     fn resync(&self, channel: u64) {
         let Some(Followed { observation, subscription }) = self.topics.followed.get(&channel)
         else {
@@ -175,22 +196,10 @@ impl PrefixFeed {
 }
 
 impl Topics {
-    /// Whether one more can be followed, perhaps as others have emptied.
-    fn has_room(&mut self, shared: &Shared) -> bool {
-        if !self.told_left_out && !self.left_out && self.channels.len() >= self.sweep_at {
-            self.sweep(shared);
-        }
-        self.channels.len() < TOPICS_MAX
-    }
-
-    /// Lets those go that have emptied.
-    fn sweep(&mut self, shared: &Shared) {
-        let closed = |topic: &Topic| shared.tracker.is_closed(topic);
-        for (_, channel) in self.channels.extract_if(.., |topic, _| closed(topic)) {
-            self.followed.remove(&channel);
-        }
-        self.sweep_at = (self.channels.len() * 2).clamp(SWEEP_MIN, TOPICS_MAX);
-        self.events = 0;
+    /// Whether those that have emptied are to be looked for, to make room for one more. Once topics are left
+    /// out that is done now and then.
+    fn sweep_is_due(&self) -> bool {
+        !self.told_left_out && !self.left_out && self.channels.len() >= self.sweep_at
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Tracker {
     grown: Box<[AtomicBool]>,
     /// The earliest deadline of any shard that the driver knows of, in microseconds.
     deadline: AtomicU64,
+    /// Diffs of some shard have been taken, and are not all in the mailboxes yet.
+    publishing: AtomicBool,
     /// How long clients stay listed whose sockets end, at least.
     lease_micros: AtomicU64,
     registry: Arc<Registry>,
@@ -172,6 +174,7 @@ impl Tracker {
             shards: (0..shards).map(seat).collect(),
             grown: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             deadline: AtomicU64::new(u64::MAX),
+            publishing: AtomicBool::new(false),
             lease_micros: AtomicU64::new(0),
             registry,
             routes,
@@ -423,6 +426,7 @@ impl Tracker {
                     shard.handle_timeout(now);
                 }
             });
+            self.publishing.store(true, Ordering::Release);
             let (diffs, counts) = self.seat(shard, |seat| {
                 (std::mem::take(&mut seat.diffs), std::mem::take(&mut seat.counts))
             });
@@ -442,6 +446,7 @@ impl Tracker {
                 self.registry.presence(&broadcast, count_version(version), &mut flush);
                 flush.write().await;
             }
+            self.publishing.store(false, Ordering::Release);
         }
     }
 }

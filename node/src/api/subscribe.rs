@@ -224,7 +224,10 @@ impl Events {
         match std::task::ready!(self.mailbox.poll_control(cx)) {
             Control::Joined { .. } => self.unconfirmed -= 1,
             Control::Called { .. } => {}
-            Control::Resync { channel } => self.resync(channel),
+            Control::Resync { channel } => {
+                self.resync(channel);
+                self.shared.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+            }
             Control::Close(reason) => self.close(reason),
         }
         Poll::Ready(())

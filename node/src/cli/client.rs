@@ -172,6 +172,12 @@ impl Client {
         Ok(body.map_err(broken)?.to_bytes())
     }
 
+    /// Whether the machine is there, and nothing listens at the address: what was there has ended.
+    pub(super) async fn has_ended(&self) -> bool {
+        let connect = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.base.target())).await;
+        matches!(connect, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     fn unreachable(&self, why: &str) -> Failure {
         Failure::Unreachable(format!(
             "cannot reach {} ({why}): is a node running there? \

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{ApiArgs, Failure, Terminal, client::Client, text::printable};
 
 /// How often the node is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the node may be out of reach, unless it has ended, until nobody waits for it any more.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Take a node out of its cluster: its clients move to the others, then it ends
 ///
@@ -24,7 +28,7 @@ Exit codes:
   0  the node drains; with --wait, it has ended
   1  the node refused
   2  the command line is wrong
-  3  the node cannot be reached")]
+  3  the node cannot be reached; with --wait, or not for 30 s any more")]
 pub struct DrainArgs {
     /// Wait until the node has ended, and say how far it is
     #[arg(long)]
@@ -74,17 +78,32 @@ impl DrainArgs {
                 return Ok(());
             }
             sleep(ASK_EVERY).await;
-            bytes = match client.get("/api/drain").await {
-                Ok(bytes) => bytes,
-                // What it is to do.
-                Err(Failure::Unreachable(_)) => break,
-                Err(failure) => return Err(failure),
-            };
+            match ask(client).await? {
+                Some(answer) => bytes = answer,
+                None => break,
+            }
         }
         if !self.json {
             writeln!(terminal.out, "the node has ended")?;
         }
         Ok(())
+    }
+}
+
+/// How far the node is; `None` once it has ended. A network that fails is no end of the node.
+async fn ask(client: &Client) -> Result<Option<Bytes>, Failure> {
+    let give_up = Instant::now() + SILENCE_MAX;
+    loop {
+        match client.get("/api/drain").await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(Failure::Unreachable(_)) if client.has_ended().await => return Ok(None),
+            Err(Failure::Unreachable(why)) if Instant::now() >= give_up => {
+                let why = format!("whether the node has ended is not known: {why}");
+                return Err(Failure::Unreachable(why));
+            }
+            Err(Failure::Unreachable(_)) => sleep(ASK_EVERY).await,
+            Err(failure) => return Err(failure),
+        }
     }
 }
 

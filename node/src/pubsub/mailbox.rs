@@ -276,6 +276,11 @@ impl Mailbox {
         wake(self.lock());
     }
 
+    /// Channels whose diffs are skipped: see [`Control::Resync`].
+    pub fn stale(&self) -> Vec<u64> {
+        self.lock().queue.all_stale().to_vec()
+    }
+
     /// Diffs of the channel are queued again; call it under the lock that publishes them.
     pub fn resynced(&self, channel: u64) {
         self.lock().queue.resynced(channel);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use presence::Topic;
@@ -83,6 +83,13 @@ impl Tracker {
                 follower.mailbox.nudge();
             }
         }
+    }
+
+    /// Whether all that the topic's shard has told so far is in the mailboxes, or was skipped there.
+    pub(crate) fn has_published(&self, topic: &Topic) -> bool {
+        let all_taken = self.seat(self.shard_of(topic), |seat| seat.diffs.is_empty());
+        // In this order: what was taken before is being published until this says no.
+        all_taken && !self.publishing.load(Ordering::Acquire)
     }
 
     /// Whether the topic's next client is its first, and all were told of the former ones.

@@ -212,6 +212,11 @@ impl Queue {
         self.stale.as_ref().and_then(|stale| stale.first().copied())
     }
 
+    /// All channels that lost diffs.
+    pub(super) fn all_stale(&self) -> &[u64] {
+        self.stale.as_ref().map_or(&[], |stale| stale)
+    }
+
     /// The channel's diffs are queued again.
     pub(super) fn resynced(&mut self, channel: u64) {
         if let Some(stale) = &mut self.stale {
