@@ -158,13 +158,13 @@ impl Cluster {
         if node.link.as_ref().is_none_or(|link| link.id != id) {
             return;
         }
-        node.link = None;
+        let heard_at = node.link.take().map_or(now, |link| link.heard_at);
         // Of the run that is known: the link may have led to the one before.
         let active = self.membership.active(&node.replica).is_some();
         if node.left {
             self.forget(ix, shards, now);
         } else {
-            node.settle_lag(now);
+            node.settle_lag(heard_at);
             if !active && node.state == State::Up {
                 node.unconfirmed_at = Some(unconfirmed_at);
             }

@@ -56,6 +56,7 @@ impl Cluster {
         let is_back_on_its_link = node.state != State::Up && node.link.is_some();
         node.replica = replica.clone();
         node.state = State::Up;
+        node.settle_lag(now);
         if let Some(address) = address {
             self.set_address(ix, address);
         }
@@ -113,6 +114,7 @@ impl Cluster {
         node.state = State::Down(now);
         node.agrees = None;
         self.end_relays(ix);
+        self.settle_lag(ix, now);
         let Some(node) = self.nodes.get(ix) else { return };
         let replica = node.replica.clone();
         for shard in 0..self.config.shards {

@@ -77,18 +77,20 @@ impl Node {
 
     /// Whether all that was heard of its feeds is here, and more would be heard of.
     fn is_current(&self) -> bool {
-        match &self.link {
+        let has_all = match &self.link {
             Some(link) => link.caught_up(),
             None => self.source.is_current(),
-        }
+        };
+        self.state == State::Up && has_all
     }
 
-    /// Notes whether its feeds are behind from here on.
+    /// Notes whether its feeds are behind from here on: since it was heard last, where there is a link.
     pub(crate) fn settle_lag(&mut self, now: Time) {
         if self.is_current() {
             self.behind_since = None;
         } else {
-            self.behind_since.get_or_insert(now);
+            let since = self.link.as_ref().map_or(now, |link| link.heard_at);
+            self.behind_since.get_or_insert(since);
         }
     }
 }

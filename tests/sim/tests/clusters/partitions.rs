@@ -113,8 +113,8 @@ fn who_left_in_a_partition_is_not_shown_by_those_that_have_no_link_yet() {
                 assert!(!listed.contains(&"gone".to_owned()), "seed {seed}: n{node}");
             }
         }
-        for node in 0..3 {
-            let told = &world.told_joins(node, ROOM)[before[node]..];
+        for (node, before) in before.into_iter().enumerate() {
+            let told = &world.told_joins(node, ROOM)[before..];
             assert_eq!(told, ["u3"], "seed {seed}: n{node}");
         }
     }
