@@ -133,7 +133,7 @@ fn a_goodbye_goes_round_a_missing_link() {
 
 /// One of the others stands still while the node goes: it hears the goodbye when it goes on.
 #[test]
-fn a_goodbye_is_told_to_who_was_asleep() {
+fn a_goodbye_is_told_to_who_stood_still() {
     for seed in 110..120 {
         goes_while(cluster_with_users(seed, 4), |world| {
             world.run_for(millis(100 * (seed - 110)));
